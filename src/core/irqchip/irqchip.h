@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Interrupt controllers: local APICs, IOAPIC, the two 8259s, the 8254, MSIs and the routing between
+ * them. Behaviour: SDM vol. 3A chapter 11 (local APIC), the 82093AA, 8259A and 8254 data sheets, and
+ * KVM where it differs (documented at the place).
+ */
+#ifndef CORE_IRQCHIP_IRQCHIP_H
+#define CORE_IRQCHIP_IRQCHIP_H
+
+#include "base/types.h"
+#include "spec/abi/kvm.h"
+
+struct kvm;
+struct kvm_vcpu;
+struct lapic; /* v->apic; NULL without in-core local APIC */
+
+/* ---- Local APIC ---- */
+int lapic_create(struct kvm_vcpu *v);
+void lapic_destroy(struct kvm_vcpu *v);
+void lapic_reset(struct kvm_vcpu *v, bool init);
+/* IA32_APIC_BASE: 0 or -EINVAL (#GP). @host: by user space. */
+int lapic_set_base(struct kvm_vcpu *v, u64 val, bool host);
+u64 lapic_get_base(struct kvm_vcpu *v);
+/* x2APIC MSRs 0x800-0x8ff and IA32_TSC_DEADLINE. 0 or -EINVAL. */
+int lapic_msr_read(struct kvm_vcpu *v, u32 index, u64 *val);
+int lapic_msr_write(struct kvm_vcpu *v, u32 index, u64 val);
+/* MMIO if @addr is in this vCPU's APIC page and the APIC is in xAPIC mode, else -EOPNOTSUPP. */
+int lapic_mmio_read(struct kvm_vcpu *v, u64 addr, unsigned len, void *val);
+int lapic_mmio_write(struct kvm_vcpu *v, u64 addr, unsigned len, const void *val);
+u64 lapic_get_cr8(struct kvm_vcpu *v);
+void lapic_set_cr8(struct kvm_vcpu *v, u64 tpr);
+/* Highest-priority vector above the PPR, -1 if none. */
+int lapic_has_interrupt(struct kvm_vcpu *v);
+/* Takes it: IRR to ISR. -1 if none. */
+int lapic_get_interrupt(struct kvm_vcpu *v);
+/* When the timer will next fire, in kvm_now_ns time; ~0 if it will not. For HLT. */
+u64 lapic_timer_expires(struct kvm_vcpu *v);
+/* The vCPU thread calls it before each entry: delivers timer interrupts that are due. */
+void lapic_sync(struct kvm_vcpu *v);
+int lapic_get_state(struct kvm_vcpu *v, struct kvm_lapic_state *s);
+int lapic_set_state(struct kvm_vcpu *v, const struct kvm_lapic_state *s);
+/* INIT and SIPI that have arrived, for the vCPU loop (SDM vol. 3A, 9.4): takes them. @sipi_vector is
+ * valid with LAPIC_SIPI. */
+#define LAPIC_INIT 1u
+#define LAPIC_SIPI 2u
+unsigned lapic_take_init_sipi(struct kvm_vcpu *v, u8 *sipi_vector);
+bool lapic_has_init_sipi(struct kvm_vcpu *v);
+
+/* ---- What the vCPU loop asks ---- */
+/* An external interrupt deliverable now, from APIC, PIC (EXTINT through LVT0 or no APIC) or user
+ * space (KVM_INTERRUPT without in-core APIC): vector or -1. irq_get takes it. */
+int irq_pending(struct kvm_vcpu *v);
+int irq_get(struct kvm_vcpu *v);
+
+/* ---- Chips ---- */
+int irqchip_create(struct kvm *kvm);              /* PIC + IOAPIC + default routing */
+int irqchip_create_split(struct kvm *kvm, unsigned ioapic_pins);
+void irqchip_destroy(struct kvm *kvm);
+int irqchip_get(struct kvm *kvm, struct kvm_irqchip *chip);
+int irqchip_set(struct kvm *kvm, const struct kvm_irqchip *chip);
+int pit_create(struct kvm *kvm, const struct kvm_pit_config *cfg);
+void pit_destroy(struct kvm *kvm);
+int pit_get(struct kvm *kvm, struct kvm_pit_state2 *ps);
+int pit_set(struct kvm *kvm, const struct kvm_pit_state2 *ps);
+int pit_reinject(struct kvm *kvm, bool reinject);
+/* An EOI for @vector reached the local APIC with level trigger: tells the IOAPIC, resample irqfds, or
+ * (split) asks for a KVM_EXIT_IOAPIC_EOI. */
+void irqchip_eoi(struct kvm_vcpu *v, u8 vector, bool level);
+
+/* ---- Routing ---- */
+/* Drives a GSI. @source: a line owner (user space, each irqfd, PIT) whose levels are ORed.
+ * > 0 delivered to so many, 0 coalesced, < 0 masked or nobody. */
+int irq_set(struct kvm *kvm, unsigned source, u32 gsi, int level);
+int irq_send_msi(struct kvm *kvm, const struct kvm_msi *msi);
+int irq_set_routing(struct kvm *kvm, const struct kvm_irq_routing_entry *ents, u32 n);
+
+#endif

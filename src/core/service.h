@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The VM's service thread: timers and file descriptors that must be served while no vCPU thread is
+ * in the core. It blocks all signals. One thread per VM, started with the first user, ended by
+ * service_stop. Callbacks run on it without any lock held, and may take any lock of the core.
+ */
+#ifndef CORE_SERVICE_H
+#define CORE_SERVICE_H
+
+#include "base/types.h"
+
+struct kvm;
+struct service;
+
+/* Monotonic nanoseconds, the machine's one source of time (deterministic runs replace it). */
+u64 kvm_now_ns(struct kvm *kvm);
+
+struct ktimer {
+	void (*fn)(struct ktimer *t); /* may re-arm @t */
+	u64 expires_ns;               /* of kvm_now_ns; ~0: not armed */
+	struct service *svc;
+	struct ktimer *next, **pprev;
+};
+/* Arms or re-arms for @expires_ns. Any thread, any lock. */
+void ktimer_init(struct ktimer *t, struct kvm *kvm, void (*fn)(struct ktimer *t));
+void ktimer_arm(struct ktimer *t, u64 expires_ns);
+void ktimer_cancel(struct ktimer *t);      /* may still be running its callback */
+void ktimer_cancel_sync(struct ktimer *t); /* returns when the callback is not running */
+
+/* Calls @fn when @fd is readable (eventfd). The fd is not read for it. 0 or -errno. */
+struct fd_watch {
+	int fd;
+	void (*fn)(struct fd_watch *w);
+	struct service *svc;
+};
+int fd_watch_add(struct fd_watch *w, struct kvm *kvm);
+void fd_watch_del_sync(struct fd_watch *w);
+
+int service_create(struct kvm *kvm, struct service **out);
+void service_stop(struct service *s);
+
+#endif

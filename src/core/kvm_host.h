@@ -17,6 +17,10 @@ struct pit;
 struct irq_routing;
 struct lapic;
 struct memslots;
+struct slots_state;
+struct mmu_vm;
+struct vcpu_mmu;
+struct emulator;
 struct vcpu_vmx;
 struct kvm_x86_ops;
 
@@ -52,6 +56,8 @@ struct kvm {
 	struct irqfds *irqfds;
 
 	struct memslots *memslots[2]; /* address spaces: normal, SMM */
+	struct slots_state *slots;    /* the writers' side: core/memslot.c */
+	struct mmu_vm *mmu;           /* core/mmu */
 	struct kvm_arch *arch;        /* the rest, private to src/core's own files: core/vm.h */
 };
 
@@ -66,6 +72,8 @@ struct kvm_vcpu {
 	struct lapic *apic;
 	int mp_state; /* KVM_MP_STATE_*; vCPU thread, or others under a request */
 	struct regcache regs;
+	struct vcpu_mmu *mmu;   /* core/mmu/mmu.h */
+	struct emulator *emul;  /* core/emulate */
 	struct vcpu_arch *arch; /* core/vcpu.h */
 };
 

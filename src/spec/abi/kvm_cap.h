@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Capability numbers of KVM_CHECK_EXTENSION and KVM_ENABLE_CAP, as of Linux 6.12. Numbers that
+ * belong to other architectures are left out: they answer 0 like any unknown number.
+ */
+#ifndef SPEC_ABI_KVM_CAP_H
+#define SPEC_ABI_KVM_CAP_H
+
+#define KVM_CAP_IRQCHIP			    0
+#define KVM_CAP_HLT			    1
+#define KVM_CAP_MMU_SHADOW_CACHE_CONTROL    2
+#define KVM_CAP_USER_MEMORY		    3
+#define KVM_CAP_SET_TSS_ADDR		    4
+#define KVM_CAP_VAPIC			    6
+#define KVM_CAP_EXT_CPUID		    7
+#define KVM_CAP_CLOCKSOURCE		    8
+#define KVM_CAP_NR_VCPUS		    9
+#define KVM_CAP_NR_MEMSLOTS		    10
+#define KVM_CAP_PIT			    11
+#define KVM_CAP_NOP_IO_DELAY		    12
+#define KVM_CAP_PV_MMU			    13
+#define KVM_CAP_MP_STATE		    14
+#define KVM_CAP_COALESCED_MMIO		    15
+#define KVM_CAP_SYNC_MMU		    16
+#define KVM_CAP_IOMMU			    18
+#define KVM_CAP_DESTROY_MEMORY_REGION_WORKS 21
+#define KVM_CAP_USER_NMI		    22
+#define KVM_CAP_SET_GUEST_DEBUG		    23
+#define KVM_CAP_REINJECT_CONTROL	    24
+#define KVM_CAP_IRQ_ROUTING		    25
+#define KVM_CAP_IRQ_INJECT_STATUS	    26
+#define KVM_CAP_ASSIGN_DEV_IRQ		    29
+#define KVM_CAP_JOIN_MEMORY_REGIONS_WORKS   30
+#define KVM_CAP_MCE			    31
+#define KVM_CAP_IRQFD			    32
+#define KVM_CAP_PIT2			    33
+#define KVM_CAP_SET_BOOT_CPU_ID		    34
+#define KVM_CAP_PIT_STATE2		    35
+#define KVM_CAP_IOEVENTFD		    36
+#define KVM_CAP_SET_IDENTITY_MAP_ADDR	    37
+#define KVM_CAP_XEN_HVM			    38
+#define KVM_CAP_ADJUST_CLOCK		    39
+#define KVM_CAP_INTERNAL_ERROR_DATA	    40
+#define KVM_CAP_VCPU_EVENTS		    41
+#define KVM_CAP_HYPERV			    44
+#define KVM_CAP_HYPERV_VAPIC		    45
+#define KVM_CAP_HYPERV_SPIN		    46
+#define KVM_CAP_PCI_SEGMENT		    47
+#define KVM_CAP_INTR_SHADOW		    49
+#define KVM_CAP_DEBUGREGS		    50
+#define KVM_CAP_X86_ROBUST_SINGLESTEP	    51
+#define KVM_CAP_ENABLE_CAP		    54
+#define KVM_CAP_XSAVE			    55
+#define KVM_CAP_XCRS			    56
+#define KVM_CAP_ASYNC_PF		    59
+#define KVM_CAP_TSC_CONTROL		    60
+#define KVM_CAP_GET_TSC_KHZ		    61
+#define KVM_CAP_MAX_VCPUS		    66
+#define KVM_CAP_TSC_DEADLINE_TIMER	    72
+#define KVM_CAP_SYNC_REGS		    74
+#define KVM_CAP_PCI_2_3			    75
+#define KVM_CAP_KVMCLOCK_CTRL		    76
+#define KVM_CAP_SIGNAL_MSI		    77
+#define KVM_CAP_READONLY_MEM		    81
+#define KVM_CAP_IRQFD_RESAMPLE		    82
+#define KVM_CAP_DEVICE_CTRL		    89
+#define KVM_CAP_EXT_EMUL_CPUID		    95
+#define KVM_CAP_HYPERV_TIME		    96
+#define KVM_CAP_IOAPIC_POLARITY_IGNORED	    97
+#define KVM_CAP_ENABLE_CAP_VM		    98
+#define KVM_CAP_IOEVENTFD_NO_LENGTH	    100
+#define KVM_CAP_VM_ATTRIBUTES		    101
+#define KVM_CAP_CHECK_EXTENSION_VM	    105
+#define KVM_CAP_DISABLE_QUIRKS		    116
+#define KVM_CAP_X86_SMM			    117
+#define KVM_CAP_MULTI_ADDRESS_SPACE	    118
+#define KVM_CAP_GUEST_DEBUG_HW_BPS	    119
+#define KVM_CAP_GUEST_DEBUG_HW_WPS	    120
+#define KVM_CAP_SPLIT_IRQCHIP		    121
+#define KVM_CAP_IOEVENTFD_ANY_LENGTH	    122
+#define KVM_CAP_HYPERV_SYNIC		    123
+#define KVM_CAP_VCPU_ATTRIBUTES		    127
+#define KVM_CAP_MAX_VCPU_ID		    128
+#define KVM_CAP_X2APIC_API		    129
+#define KVM_CAP_MSI_DEVID		    131
+#define KVM_CAP_IMMEDIATE_EXIT		    136
+#define KVM_CAP_X86_DISABLE_EXITS	    143
+#define KVM_CAP_HYPERV_SYNIC2		    148
+#define KVM_CAP_HYPERV_VP_INDEX		    149
+#define KVM_CAP_GET_MSR_FEATURES	    153
+#define KVM_CAP_HYPERV_EVENTFD		    154
+#define KVM_CAP_HYPERV_TLBFLUSH		    155
+#define KVM_CAP_NESTED_STATE		    157
+#define KVM_CAP_MSR_PLATFORM_INFO	    159
+#define KVM_CAP_HYPERV_SEND_IPI		    161
+#define KVM_CAP_COALESCED_PIO		    162
+#define KVM_CAP_HYPERV_ENLIGHTENED_VMCS	    163
+#define KVM_CAP_EXCEPTION_PAYLOAD	    164
+#define KVM_CAP_MANUAL_DIRTY_LOG_PROTECT    166
+#define KVM_CAP_HYPERV_CPUID		    167
+#define KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2   168
+#define KVM_CAP_PMU_EVENT_FILTER	    173
+#define KVM_CAP_HYPERV_DIRECT_TLBFLUSH	    175
+#define KVM_CAP_HALT_POLL		    182
+#define KVM_CAP_ASYNC_PF_INT		    183
+#define KVM_CAP_LAST_CPU		    184
+#define KVM_CAP_SMALLER_MAXPHYADDR	    185
+#define KVM_CAP_STEAL_TIME		    187
+#define KVM_CAP_X86_USER_SPACE_MSR	    188
+#define KVM_CAP_X86_MSR_FILTER		    189
+#define KVM_CAP_ENFORCE_PV_FEATURE_CPUID    190
+#define KVM_CAP_SYS_HYPERV_CPUID	    191
+#define KVM_CAP_DIRTY_LOG_RING		    192
+#define KVM_CAP_X86_BUS_LOCK_EXIT	    193
+#define KVM_CAP_SET_GUEST_DEBUG2	    195
+#define KVM_CAP_SGX_ATTRIBUTE		    196
+#define KVM_CAP_VM_COPY_ENC_CONTEXT_FROM    197
+#define KVM_CAP_PTP_KVM			    198
+#define KVM_CAP_HYPERV_ENFORCE_CPUID	    199
+#define KVM_CAP_SREGS2			    200
+#define KVM_CAP_EXIT_HYPERCALL		    201
+#define KVM_CAP_BINARY_STATS_FD		    203
+#define KVM_CAP_EXIT_ON_EMULATION_FAILURE   204
+#define KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM    206
+#define KVM_CAP_VM_GPA_BITS		    207
+#define KVM_CAP_XSAVE2			    208
+#define KVM_CAP_SYS_ATTRIBUTES		    209
+#define KVM_CAP_PMU_CAPABILITY		    212
+#define KVM_CAP_DISABLE_QUIRKS2		    213
+#define KVM_CAP_VM_TSC_CONTROL		    214
+#define KVM_CAP_SYSTEM_EVENT_DATA	    215
+#define KVM_CAP_X86_TRIPLE_FAULT_EVENT	    218
+#define KVM_CAP_X86_NOTIFY_VMEXIT	    219
+#define KVM_CAP_VM_DISABLE_NX_HUGE_PAGES    220
+#define KVM_CAP_DIRTY_LOG_RING_ACQ_REL	    223
+#define KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP  225
+#define KVM_CAP_PMU_EVENT_MASKED_EVENTS	    226
+#define KVM_CAP_USER_MEMORY2		    231
+#define KVM_CAP_MEMORY_FAULT_INFO	    232
+#define KVM_CAP_MEMORY_ATTRIBUTES	    233
+#define KVM_CAP_GUEST_MEMFD		    234
+#define KVM_CAP_VM_TYPES		    235
+#define KVM_CAP_PRE_FAULT_MEMORY	    236
+#define KVM_CAP_X86_APIC_BUS_CYCLES_NS	    237
+#define KVM_CAP_X86_GUEST_MODE		    238
+
+/*
+ * Ours, far outside of Linux's range: answers KVMLESS_MAGIC on system and VM fds, so that a program
+ * can tell that this implementation has answered. Linux answers 0.
+ */
+#define KVM_CAP_KVMLESS 0x6b766d6c
+#define KVMLESS_MAGIC	0x4b564d4c
+
+/* Arguments and results of single capabilities. */
+#define KVM_X86_DISABLE_EXITS_MWAIT  (1 << 0)
+#define KVM_X86_DISABLE_EXITS_HLT    (1 << 1)
+#define KVM_X86_DISABLE_EXITS_PAUSE  (1 << 2)
+#define KVM_X86_DISABLE_EXITS_CSTATE (1 << 3)
+#define KVM_X86_DISABLE_VALID_EXITS                                                              \
+	(KVM_X86_DISABLE_EXITS_MWAIT | KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE | \
+	 KVM_X86_DISABLE_EXITS_CSTATE)
+
+#define KVM_X86_QUIRK_LINT0_REENABLED		 (1 << 0)
+#define KVM_X86_QUIRK_CD_NW_CLEARED		 (1 << 1)
+#define KVM_X86_QUIRK_LAPIC_MMIO_HOLE		 (1 << 2)
+#define KVM_X86_QUIRK_OUT_7E_INC_RIP		 (1 << 3)
+#define KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT	 (1 << 4)
+#define KVM_X86_QUIRK_FIX_HYPERCALL_INSN	 (1 << 5)
+#define KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS	 (1 << 6)
+#define KVM_X86_QUIRK_SLOT_ZAP_ALL		 (1 << 7)
+#define KVM_X86_QUIRK_STUFF_FEATURE_MSRS	 (1 << 8)
+#define KVM_X86_QUIRK_IGNORE_GUEST_PAT		 (1 << 9)
+#define KVM_X86_QUIRK_VMCS12_ALLOW_FREEZE_IN_SMM (1 << 10)
+
+#define KVM_X2APIC_API_USE_32BIT_IDS	       (1ULL << 0)
+#define KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK (1ULL << 1)
+
+#define KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE (1 << 0)
+#define KVM_DIRTY_LOG_INITIALLY_SET	    (1 << 1)
+
+#define KVM_BUS_LOCK_DETECTION_OFF    (1 << 0)
+#define KVM_BUS_LOCK_DETECTION_EXIT   (1 << 1)
+#define KVM_PMU_CAP_DISABLE	      (1 << 0)
+#define KVM_X86_NOTIFY_VMEXIT_ENABLED (1ULL << 0)
+#define KVM_X86_NOTIFY_VMEXIT_USER    (1ULL << 1)
+
+/* KVM_CREATE_VM's argument; bits of KVM_CAP_VM_TYPES. */
+#define KVM_X86_DEFAULT_VM	0
+#define KVM_X86_SW_PROTECTED_VM 1
+#define KVM_X86_SEV_VM		2
+#define KVM_X86_SEV_ES_VM	3
+#define KVM_X86_SNP_VM		4
+
+#endif

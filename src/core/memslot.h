@@ -131,7 +131,5 @@ static inline bool memslot_dirty_logged(const struct memslot *s)
 {
 	return s->dirty_bitmap != NULL;
 }
-/* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: KVM_DIRTY_LOG_* of vm_enable_cap. 0 or -EINVAL. */
-int kvm_set_manual_dirty_log(struct kvm *kvm, u64 flags);
 
 #endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The MMU of the hypervisor: the tables that the processor walks (EPT, NPT, or shadow page tables)
+ * and the walker that follows the guest's own.
+ *
+ * A vCPU has three contexts (struct kvm_mmu):
+ *	root_mmu    runs the guest itself: two-dimensional, or shadowing its page tables
+ *	guest_mmu   shadows the EPT12/NPT12 that a guest hypervisor wrote
+ *	nested_mmu  walks only: an L2 guest's own page tables, on top of guest_mmu
+ * v->mmu->mmu is the one whose root the processor uses; v->mmu->walk_mmu translates the addresses
+ * that the guest's instructions use. Both are &root_mmu unless an L2 runs.
+ *
+ * Unless stated otherwise functions are called by the vCPU's own thread, outside the guest, without
+ * mmu_lock.
+ */
+#ifndef CORE_MMU_MMU_H
+#define CORE_MMU_MMU_H
+
+#include "core/kvm_host.h"
+
+/* Page-fault error code: the architecture's bits, and KVM's for faults of two-dimensional paging. */
+#define PFERR_PRESENT     BIT(0)
+#define PFERR_WRITE       BIT(1)
+#define PFERR_USER        BIT(2)
+#define PFERR_RSVD        BIT(3)
+#define PFERR_FETCH       BIT(4)
+#define PFERR_PK          BIT(5)
+#define PFERR_GUEST_FINAL BIT(32) /* at the translation of the access itself */
+#define PFERR_GUEST_PAGE  BIT(33) /* at a page-table entry of the guest */
+
+#define GPA_INVALID (~0ull)
+#define HPA_INVALID (~0ull)
+
+/*
+ * What a shadow page stands for, together with its gfn: two pages with the same word hold the same
+ * entries. Everything that changes what entries mean is in it.
+ */
+union mmu_page_role {
+	u32 word;
+	struct {
+		u32 level : 4;    /* of the table: 1 holds 4 KiB leaves */
+		u32 gpte4 : 1;    /* shadows a table of 4-byte entries */
+		u32 quadrant : 2; /* which part of such a table */
+		u32 direct : 1;   /* gfns are consecutive: no guest table behind it */
+		u32 access : 3;   /* ACC_*: what the levels above allow */
+		u32 invalid : 1;  /* freed as soon as its last user has gone */
+		u32 efer_nx : 1;
+		u32 cr0_wp : 1;
+		u32 smep_andnot_wp : 1;
+		u32 smap_andnot_wp : 1;
+		u32 ad_disabled : 1;
+		u32 ept : 1;        /* entries are in EPT format */
+		u32 guest_mode : 1; /* for an L2 */
+		u32 passthrough : 1; /* put on top of a guest table of fewer levels */
+		u32 per_vcpu : 1;   /* cannot be shared: mmu_has_per_vcpu_root_page */
+		u32 as_id : 1;      /* address space: SMM */
+		u32 unused : 10;
+	};
+};
+_Static_assert(sizeof(union mmu_page_role) == 4, "role is a hash key");
+#define ACC_EXEC  1u
+#define ACC_WRITE 2u
+#define ACC_USER  4u
+#define ACC_ALL   7u
+
+/* How the guest's processor walks its tables: recomputed by mmu_reset_context. */
+union mmu_cpu_role {
+	u64 word;
+	struct {
+		union mmu_page_role base; /* level 0: no paging */
+		u32 valid : 1;
+		u32 cr0_pg : 1;
+		u32 cr4_pse : 1;
+		u32 cr4_smep : 1;
+		u32 cr4_smap : 1;
+		u32 cr4_pke : 1;
+		u32 cr4_la57 : 1;
+		u32 efer_lma : 1;
+		u32 maxphyaddr : 6;
+		u32 unused : 18;
+	};
+};
+
+/*
+ * One root. `unsync`: the guest may have flushed translations of this root since it was last current;
+ * its pages are to be synchronized, and the context flushed, before it is used again.
+ */
+struct mmu_root {
+	gpa_t pgd;  /* what the guest loaded: CR3, EPTP; 0 for direct roots */
+	hpa_t hpa;  /* the table, HPA_INVALID if none */
+	union mmu_page_role role;
+	bool unsync;
+};
+#define MMU_NROOTS 4 /* the current one and three before it */
+/* Which roots a flush or free is about. */
+#define MMU_ROOT(i)       (1u << (i))
+#define MMU_ROOTS_ALL     (MMU_ROOT(MMU_NROOTS) - 1)
+#define MMU_ROOTS_CURRENT MMU_ROOT(0)
+
+/* A fault that a guest walk found, to be injected. */
+struct guest_fault {
+	u8 vector;
+	bool has_error;
+	bool nested; /* found in guest_mmu's tables: an exit to L1 rather than a #PF */
+	u32 error;
+	u64 addr;   /* CR2, or the L2 guest-physical address */
+	u64 exit_qualification; /* of an EPT violation, if nested */
+};
+
+struct kvm_mmu;
+/* The guest walker for one format of page tables. @access: PFERR_WRITE, _USER, _FETCH. */
+typedef gpa_t mmu_gva_to_gpa_fn(struct kvm_vcpu *v, struct kvm_mmu *mmu, u64 addr, u64 access,
+				struct guest_fault *f);
+
+struct kvm_mmu {
+	struct mmu_root roots[MMU_NROOTS]; /* [0] is the current one */
+	union mmu_cpu_role cpu_role;
+	union mmu_page_role root_role;
+
+	/* Set when the context is chosen; the tables' owner answers. */
+	gpa_t (*get_guest_pgd)(struct kvm_vcpu *v);
+	u64 (*get_pdptr)(struct kvm_vcpu *v, unsigned index);
+	mmu_gva_to_gpa_fn *gva_to_gpa;
+
+	/* permissions[error code / 2]: bit ACC of an access set = the access faults. */
+	u8 permissions[16];
+	u64 rsvd_mask[2][5]; /* reserved bits of a guest entry: [PS bit][level - 1] */
+	u64 shadow_zero_mask[2][5];
+	u32 pkru_mask;
+};
+
+struct mmu_counters {
+#define MMU_COUNTER(name, text) u64 name;
+#include "core/mmu/mmu_counter.def"
+};
+
+struct vcpu_mmu {
+	struct kvm_mmu *mmu, *walk_mmu;
+	struct kvm_mmu root_mmu, guest_mmu, nested_mmu;
+	struct memslot *last_slot; /* vcpu_gfn_to_memslot, valid for last_generation */
+	u64 last_generation;
+	/* The MMIO page met last: gva (without paging tricks: linear) and gfn. */
+	u64 mmio_gen;
+	gva_t mmio_gva;
+	gfn_t mmio_gfn;
+	u8 mmio_access;
+	struct mmu_counters count;
+};
+
+/* ---- VM and vCPU ---- */
+int mmu_vm_init(struct kvm *kvm);      /* after kvm->arch->params are set. 0 or -ENOMEM */
+void mmu_vm_destroy(struct kvm *kvm);  /* all vCPUs are gone, before memslots_destroy */
+int mmu_vcpu_create(struct kvm_vcpu *v); /* 0 or -ENOMEM */
+void mmu_vcpu_free(struct kvm_vcpu *v);
+
+/* ---- Roots ---- */
+/* Recomputes roles after CR0, CR4, EFER, CPUID or SMM changed; drops the current root if the new role
+ * has another, and then asks for a load. */
+void mmu_reset_context(struct kvm_vcpu *v);
+/* Before each entry, after requests: makes sure there is a root, and (through REQ_LOAD_MMU_PGD) that
+ * it is in the VMCS. 0, -ENOMEM, or -EFAULT. Handler of REQ_MMU_RELOAD too. */
+int mmu_reload(struct kvm_vcpu *v);
+/* Drops all roots of all contexts. */
+void mmu_unload(struct kvm_vcpu *v);
+/* The guest loaded another root pointer (MOV to CR3, nested entry): looks it up in the cached roots. */
+void mmu_new_pgd(struct kvm_vcpu *v, gpa_t pgd);
+/* Handler of REQ_MMU_SYNC: the current root's unsync pages follow the guest's tables again. */
+void mmu_sync_roots(struct kvm_vcpu *v);
+/* Marks cached roots stale (INVPCID, INVVPID, MOV to CR3): @match says which; those of the current
+ * context's root 0 are requested to be synchronized before the next entry. */
+void mmu_invalidate_roots(struct kvm_vcpu *v, struct kvm_mmu *mmu,
+			  bool (*match)(const struct mmu_root *r, u64 arg), u64 arg);
+void mmu_free_roots(struct kvm_vcpu *v, struct kvm_mmu *mmu, unsigned roots);
+/* INVLPG and the like, for shadow paging. */
+void mmu_invlpg(struct kvm_vcpu *v, gva_t gva);
+/* Level (3, 4, 5) of the table that the processor walks now. */
+static inline int mmu_root_level(const struct kvm_mmu *mmu)
+{
+	return mmu->root_role.level;
+}
+bool mmu_is_tdp(const struct kvm_mmu *mmu); /* two-dimensional: the guest's CR3 is its own */
+
+/* ---- Faults ---- */
+/*
+ * EPT violation, EPT misconfiguration (as PFERR_RSVD), or #PF under shadow paging. @addr is
+ * guest-physical in the first two cases, linear in the third. 1: go on; 0: run->exit_reason says why
+ * to go to user space; < 0: errno of KVM_RUN.
+ */
+int mmu_page_fault(struct kvm_vcpu *v, u64 addr, u64 error_code);
+/* The error code of an EPT violation's qualification (SDM vol. 3C, table 28-7). */
+u64 mmu_ept_error_code(u64 qualification);
+/* An access of the processor found host memory missing (sil_memory_error): removes what is mapped
+ * there. 0 if the memory is there again (retry), else -EFAULT. */
+int mmu_memory_error(struct kvm_vcpu *v, hva_t hva, bool write);
+/* Maps @gpa as an access with @error_code would (KVM_PRE_FAULT_MEMORY). 0, -EFAULT, -ENOENT (MMIO). */
+int mmu_map_gpa(struct kvm_vcpu *v, gpa_t gpa, u64 error_code, u8 *level);
+
+/* ---- The guest's own page tables ---- */
+/* GPA_INVALID if there is no translation, and *@f (if not NULL) tells the fault. CPL is added by
+ * mmu_gva_to_gpa_cpl. */
+gpa_t mmu_gva_to_gpa(struct kvm_vcpu *v, gva_t gva, u64 access, struct guest_fault *f);
+gpa_t mmu_gva_to_gpa_system(struct kvm_vcpu *v, gva_t gva, u64 access, struct guest_fault *f);
+/* L2 guest-physical to L1 guest-physical; the identity unless an L2 runs on nested paging. */
+gpa_t mmu_translate_nested(struct kvm_vcpu *v, gpa_t gpa, u64 access, struct guest_fault *f);
+/* Linear memory as instructions see it. 0; 1: fault in *@f; -EFAULT: no memory there (MMIO too). */
+int mmu_read_virt(struct kvm_vcpu *v, gva_t gva, void *dst, size_t n, u64 access,
+		  struct guest_fault *f);
+int mmu_write_virt(struct kvm_vcpu *v, gva_t gva, const void *src, size_t n, u64 access,
+		   struct guest_fault *f);
+/* KVM_TRANSLATE. */
+int mmu_translate(struct kvm_vcpu *v, struct kvm_translation *t);
+/* Reads the four PDPTEs behind @cr3. True if usable (SDM vol. 3A, 4.4.1); stores to @pdptr. */
+bool mmu_load_pdptrs(struct kvm_vcpu *v, u64 cr3, u64 pdptr[4]);
+
+/* ---- The guest's memory is written by the core's emulator: shadowed tables follow. ---- */
+void mmu_track_write(struct kvm_vcpu *v, gpa_t gpa, const void *data, unsigned n);
+/* A write by the emulator hit a write-protected table: unprotect and let the guest run instead.
+ * True if something was unprotected. */
+bool mmu_unprotect_gfn(struct kvm *kvm, gfn_t gfn);
+
+/* ---- For memslot.c: slots_lock held ---- */
+struct memslot;
+int mmu_slot_create(struct kvm *kvm, struct memslot *slot); /* slot->mmu. 0, -EINVAL, -ENOMEM */
+void mmu_slot_free(struct memslot *slot);
+/* Nothing maps the slot's frames any more, on any processor, when these return. */
+void mmu_slot_zap(struct kvm *kvm, struct memslot *slot);
+void mmu_slot_dirty_log(struct kvm *kvm, struct memslot *slot, bool on, bool all_set);
+/* Write-protects the pages of @mask from @first on; the caller holds mmu_lock and flushes. True if an
+ * entry changed. */
+bool mmu_slot_write_protect(struct kvm *kvm, struct memslot *slot, u64 first, u64 mask);
+void mmu_flush_remote(struct kvm *kvm); /* translations, all vCPUs, waits */
+/* The generation has changed: MMIO entries are stale. */
+void mmu_generation_changed(struct kvm *kvm, u64 generation);
+
+/* ---- Limits and counters ---- */
+u64 mmu_pages_used(struct kvm *kvm);
+
+#endif

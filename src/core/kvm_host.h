@@ -54,6 +54,7 @@ struct kvm {
 	struct pit *pit;
 	struct irq_routing *routing;
 	struct irqfds *irqfds;
+	struct vm_irq *irq; /* the rest of core/irqchip's state */
 
 	struct memslots *memslots[2]; /* address spaces: normal, SMM */
 	struct slots_state *slots;    /* the writers' side: core/memslot.c */
@@ -70,6 +71,8 @@ struct kvm_vcpu {
 	struct isa_regs *hw; /* sil_regs(cpu) */
 	struct request_state req;
 	struct lapic *apic;
+	u32 user_irq;          /* KVM_INTERRUPT's vector + 1 until it is taken; 0: none */
+	u8 pending_ioapic_eoi; /* vector of REQ_IOAPIC_EOI_EXIT */
 	int mp_state; /* KVM_MP_STATE_*; vCPU thread, or others under a request */
 	struct regcache regs;
 	struct vcpu_mmu *mmu;   /* core/mmu/mmu.h */

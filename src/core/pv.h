@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* Paravirtual interfaces of KVM: kvmclock, steal time, PV EOI, hypercalls. Own thread. */
+#ifndef CORE_PV_H
+#define CORE_PV_H
+
+#include "core/msr.h"
+
+msr_get_fn pv_get_msr;
+msr_set_fn pv_set_msr;
+
+/* REQ_CLOCK_UPDATE. */
+void kvm_guest_time_update(struct kvm_vcpu *v);
+/* REQ_STEAL_UPDATE, and before each entry after the thread was away. */
+void kvm_steal_time_update(struct kvm_vcpu *v);
+void pv_vcpu_reset(struct kvm_vcpu *v);
+/* The guest's kvmclock now, ns. Any thread. */
+u64 kvm_get_kvmclock_ns(struct kvm *kvm);
+bool guest_pv_has(const struct kvm_vcpu *v, unsigned kvm_feature);
+
+#endif

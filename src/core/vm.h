@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* struct kvm_arch: the part of a VM that only src/core sees. */
+#ifndef CORE_VM_H
+#define CORE_VM_H
+
+#include "core/kvm_host.h"
+#include "core/params.h"
+#include "core/stats.h"
+
+struct msr_filter; /* msr_filter.c */
+
+struct kvm_arch {
+	struct vm_stat stat;
+	struct kvm_params params; /* as they were when the VM was created */
+	bool bugged;              /* an assertion failed in one of its vCPUs: every ioctl is EIO */
+
+	/* Time. tsc_lock guards the group. */
+	pthread_mutex_t tsc_lock;
+	u32 host_tsc_khz;    /* of the machine's counter (kvm_machine_tsc) */
+	u32 default_tsc_khz; /* of vCPUs to come */
+	s64 kvmclock_offset; /* guest's boot-based clock minus kvm_now_ns */
+	u64 last_tsc_nsec, last_tsc_write, last_tsc_khz;
+	u64 cur_tsc_nsec, cur_tsc_write, cur_tsc_offset, cur_tsc_generation;
+	bool user_set_tsc;
+	u64 wall_clock_gpa;
+
+	/* What KVM_ENABLE_CAP turned on; written under kvm->lock before the vCPUs run. */
+	bool exception_payload_enabled;
+	bool triple_fault_event;
+	bool exit_on_emulation_error;
+	bool guest_can_read_msr_platform_info;
+	bool hlt_in_guest, mwait_in_guest, pause_in_guest, cstate_in_guest;
+	bool x2apic_format, x2apic_broadcast_quirk_disabled;
+	bool bus_lock_detection;
+	bool pmu_disabled;
+	u32 user_space_msr_mask; /* KVM_MSR_EXIT_REASON_* */
+	u64 hypercall_exit_enabled;
+	u64 disabled_quirks;
+	u32 max_vcpu_ids;
+	u32 max_halt_poll_ns;
+	u64 manual_dirty_log_protect;
+
+	/* Replaced as a whole under kvm->lock; readers are vCPUs outside the guest. */
+	struct msr_filter *msr_filter;
+
+	u64 tss_addr, identity_map_addr;
+	bool identity_map_done;
+	u64 eoi_exit_bitmap[4];
+
+	pthread_mutex_t hv_lock;
+	u64 vpids[64]; /* bitmap of 4096; kvm->lock */
+
+	void *vendor; /* back end's per-VM data */
+	hva_t hypercall_page;
+};
+
+#endif

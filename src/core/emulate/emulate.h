@@ -6,8 +6,9 @@
  * exits for the instruction as a whole.
  *
  * An instruction that needs user space is not suspended half-way: it is thrown away, user space is
- * asked for what was missing (KVM_EXIT_MMIO or KVM_EXIT_IO), and when the answer is there the
- * instruction is executed again and finds it. Writes to user space are done after it has completed.
+ * asked for what was missing (KVM_EXIT_MMIO or KVM_EXIT_IO), and when the answer is there
+ * (v->arch->complete_userspace_io) the instruction is executed again and finds it. Writes to user
+ * space are done after it has completed.
  *
  * vCPU thread, outside the guest, no locks.
  */
@@ -31,12 +32,6 @@ void emul_reset(struct kvm_vcpu *v);
 int kvm_emulate_instruction(struct kvm_vcpu *v, unsigned flags);
 /* The same; a page fault at guest-physical @gpa led here (linear @gva if @has_gva). */
 int kvm_emulate_mmio(struct kvm_vcpu *v, gpa_t gpa, u64 error_code);
-
-/* True if a KVM_EXIT_MMIO or KVM_EXIT_IO of ours waits for its answer in v->run. */
-bool emul_pending(const struct kvm_vcpu *v);
-/* Called at the start of KVM_RUN if emul_pending: takes the answer and goes on. Returns as
- * kvm_emulate_instruction. */
-int emul_complete(struct kvm_vcpu *v);
 
 /* IN or OUT of AL/AX/EAX, straight from an exit's information; moves RIP on. Same returns. */
 int kvm_fast_pio(struct kvm_vcpu *v, unsigned size, u16 port, bool in);

@@ -129,11 +129,6 @@ struct kvm_mmu {
 	u32 pkru_mask;
 };
 
-struct mmu_counters {
-#define MMU_COUNTER(name, text) u64 name;
-#include "core/mmu/mmu_counter.def"
-};
-
 struct vcpu_mmu {
 	struct kvm_mmu *mmu, *walk_mmu;
 	struct kvm_mmu root_mmu, guest_mmu, nested_mmu;
@@ -144,7 +139,6 @@ struct vcpu_mmu {
 	gva_t mmio_gva;
 	gfn_t mmio_gfn;
 	u8 mmio_access;
-	struct mmu_counters count;
 };
 
 /* ---- VM and vCPU ---- */

@@ -45,6 +45,7 @@ struct request_state {
 	u64 pending; /* bits by enum kvm_request; atomic */
 	int mode;    /* enum vcpu_mode; atomic */
 	u32 wake;    /* futex word: bumped to wake a halted vCPU */
+	u32 waiting; /* somebody may sleep on it; atomic */
 };
 
 void kvm_make_request(struct kvm_vcpu *v, enum kvm_request r); /* any thread; no kick */

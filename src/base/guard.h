@@ -13,8 +13,8 @@
  *	... accesses ...
  *	guard_leave(&g);
  *
- * Sections nest; each thread has its own stack of them. Nothing but plain memory accesses (no locks,
- * no allocation) may be done inside one, unless its owner cleans up after the jump.
+ * Sections nest; each thread has its own stack of them. Nothing but plain memory accesses (no
+ *locks, no allocation) may be done inside one, unless its owner cleans up after the jump.
  */
 #ifndef BASE_GUARD_H
 #define BASE_GUARD_H

@@ -25,17 +25,17 @@ void base_log(enum log_level level, const char *fmt, ...) __printf(2, 3);
 __noreturn __cold void base_bug(const char *file, int line, const char *fmt, ...) __printf(3, 4);
 
 struct bug_recovery {
-	void *jmp;      /* a jmp_buf of the setting function's frame */
+	void *jmp;	/* a jmp_buf of the setting function's frame */
 	char text[256]; /* filled by base_bug */
 };
 /* Sets this thread's recovery point; NULL removes it. Returns the one before. */
 struct bug_recovery *bug_recovery_set(struct bug_recovery *r);
 
-#define BUG(...)        base_bug(__FILE__, __LINE__, __VA_ARGS__)
-#define BUG_ON(c)                                                                                  \
-	do {                                                                                       \
-		if (unlikely(c))                                                                   \
-			BUG("assertion failed: !(%s)", #c);                                        \
+#define BUG(...) base_bug(__FILE__, __LINE__, __VA_ARGS__)
+#define BUG_ON(c)                                           \
+	do {                                                \
+		if (unlikely(c))                            \
+			BUG("assertion failed: !(%s)", #c); \
 	} while (0)
 /* Checked in debug builds only (meson -Dbuildtype=debug); never a promise to the optimiser. */
 #ifdef KVMLESS_DEBUG

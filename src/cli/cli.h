@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* The kvmless command: one function a sub-command, and what they share. */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <stdio.h>
+
+#include "base/types.h"
+
+/* Options that every sub-command takes: --engine, --vendor, --param, --verbose. */
+struct common_options {
+	bool verbose;
+};
+/* As vmm_parse_option: arguments taken, 0 if not ours, -1 after a message. */
+int common_parse(struct common_options *o, int argc, char **argv);
+extern const char common_options_help[];
+
+int cmd_boot(int argc, char **argv);
+int cmd_info(int argc, char **argv);
+
+/* The sum of the binary statistics of a VM and its vCPUs as text for a person, or as JSON. */
+int stats_print(FILE *f, bool json, int vm_fd, const int *vcpu_fds, unsigned ncpus, double seconds);
+
+/* A C string as a JSON string, quotes included. */
+void json_string(FILE *f, const char *s);
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* Options of every sub-command, and JSON strings. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "kvmapi/kvmless.h"
+
+const char common_options_help[] =
+	"  --engine NAME     auto, jit or interp: how guest code runs (default auto)\n"
+	"  --vendor NAME     intel or amd: the processor that guests see (default intel)\n"
+	"  --param NAME=VAL  a module parameter, e.g. kvm_intel.ept=0; 'kvmless info' lists them\n"
+	"  --verbose         log what the core and the processor have to say, on stderr\n";
+
+static void log_line(void *opaque, enum kvmless_log_level level, const char *line)
+{
+	static const char *const names[] = {"error", "warning", "info", "debug"};
+
+	(void)opaque;
+	fprintf(stderr, "kvmless: %s: %s\n", names[level], line);
+}
+
+static int set_param(const char *name, const char *value)
+{
+	if (!kvmless_param_set(name, value))
+		return 0;
+	if (errno == ENOENT)
+		fprintf(stderr, "kvmless: no parameter '%s'; 'kvmless info' lists them\n", name);
+	else
+		fprintf(stderr, "kvmless: '%s' is not a value for %s\n", value, name);
+	return -1;
+}
+
+static int set_assignment(const char *arg)
+{
+	const char *eq = strchr(arg, '=');
+	char name[128];
+
+	if (!eq || eq - arg >= (long)sizeof(name)) {
+		fprintf(stderr, "kvmless: --param %s: give NAME=VALUE\n", arg);
+		return -1;
+	}
+	memcpy(name, arg, eq - arg);
+	name[eq - arg] = 0;
+	return set_param(name, eq + 1);
+}
+
+int common_parse(struct common_options *o, int argc, char **argv)
+{
+	static const struct {
+		const char *option, *param;
+	} map[] = {
+		{"--engine", "kvmless.engine"}, {"--vendor", "kvmless.vendor"}, {"--param", NULL}};
+
+	if (!strcmp(argv[0], "--verbose")) {
+		o->verbose = true;
+		kvmless_log(log_line, NULL, KVMLESS_LOG_INFO);
+		return 1;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(map); i++) {
+		size_t n = strlen(map[i].option);
+		const char *value;
+		int used = 1;
+
+		if (strncmp(argv[0], map[i].option, n) || (argv[0][n] && argv[0][n] != '='))
+			continue;
+		if (argv[0][n]) {
+			value = argv[0] + n + 1;
+		} else if (argc > 1) {
+			value = argv[1];
+			used = 2;
+		} else {
+			fprintf(stderr, "kvmless: %s needs a value\n", argv[0]);
+			return -1;
+		}
+		if (map[i].param ? set_param(map[i].param, value) : set_assignment(value))
+			return -1;
+		return used;
+	}
+	return 0;
+}
+
+void json_string(FILE *f, const char *s)
+{
+	fputc('"', f);
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			fprintf(f, "\\%c", *s);
+		else if ((unsigned char)*s < 0x20)
+			fprintf(f, "\\u%04x", *s);
+		else
+			fputc(*s, f);
+	}
+	fputc('"', f);
+}

@@ -1,0 +1,58 @@
+# The front door; meson and ninja do the work. `make help` says what there is.
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CC      ?= cc
+
+.PHONY: all deps configure demo check bench guests install clean sanitize format help
+
+all: configure
+	@ninja -C $(BUILD)
+
+help:
+	@echo "make            build (build/src/cli/kvmless, build/src/vmm/kvmless-vmm, libkvmless.so)"
+	@echo "make demo       boot Debian's kernel with 2 processors and say what happened"
+	@echo "make check      all tests"
+	@echo "make bench      native : kvmless : QEMU TCG, as a table"
+	@echo "make guests     kernel and initramfs under $(BUILD)/guests"
+	@echo "make sanitize   unit and API tests and short fuzzing under address and undefined sanitizers"
+	@echo "make format     clang-format over the tree"
+	@echo "make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)"
+
+deps:
+	@tools/install-deps build
+
+configure: deps
+	@[ -f $(BUILD)/build.ninja ] || meson setup $(BUILD) --prefix=$(PREFIX) >$(BUILD).log 2>&1 || \
+		{ cat $(BUILD).log; exit 1; }
+	@rm -f $(BUILD).log
+
+guests: all
+	@tools/install-deps guests
+	@tools/make-guests $(BUILD)/guests $(BUILD)/src/vmm/kvmless-vmm
+
+demo: guests
+	@tools/demo $(BUILD)
+
+check: guests
+	@tools/install-deps check
+	@tools/check $(BUILD)
+
+bench: guests
+	@tools/install-deps bench
+	@bench/run $(BUILD)
+
+sanitize:
+	@tools/install-deps check
+	@tools/sanitize
+
+install: all
+	@meson configure $(BUILD) --prefix=$(PREFIX) >/dev/null
+	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean:
+	rm -rf $(BUILD) build-*

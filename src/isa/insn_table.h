@@ -25,7 +25,8 @@ enum isa_alt {
 	ALT_FAR, /* far CALL, JMP, RET */
 	ALT_CR,	 /* MOV to or from a control register */
 	ALT_DR,
-	ALT_SEG, /* MOV or POP to a segment register */
+	ALT_SEG,   /* MOV or POP to, PUSH of a segment register */
+	ALT_SEGRD, /* MOV from a segment register */
 	ALT_N,
 };
 

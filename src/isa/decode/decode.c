@@ -87,6 +87,14 @@ static void mem_operand(struct isa_insn *insn, const ZydisDecodedOperand *z)
 	insn->msize = z->size / 8 < 256 ? (u8)(z->size / 8) : 0;
 }
 
+/* Addressed by SP or BP in any width, as only the stack operands of PUSH, CALL, LEAVE are. */
+static bool stack_slot(const ZydisDecodedOperand *z)
+{
+	ZyanI8 id = ZydisRegisterGetId(z->mem.base);
+
+	return id == RSP || id == RBP;
+}
+
 static void operands(struct isa_insn *insn, const ZydisDecodedInstruction *zi,
 		     const ZydisDecodedOperand *zo)
 {
@@ -107,7 +115,7 @@ static void operands(struct isa_insn *insn, const ZydisDecodedInstruction *zi,
 			break;
 		case ZYDIS_OPERAND_TYPE_MEMORY:
 			/* The stack slot of PUSH and the like is not an operand here. */
-			if (hidden && (have_mem || z->mem.segment == ZYDIS_REGISTER_SS))
+			if (hidden && (have_mem || stack_slot(z)))
 				continue;
 			o->kind = OK_MEM;
 			mem_operand(insn, z);
@@ -194,6 +202,8 @@ static enum isa_alt which(const ZydisDecodedInstruction *zi, const struct isa_in
 		return ALT_DR;
 	if (insn->nops && insn->o[0].kind == OK_SEG)
 		return ALT_SEG;
+	if (insn->nops > 1 && insn->o[1].kind == OK_SEG)
+		return ALT_SEGRD;
 	return ALT_NONE;
 }
 

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/* Binary arithmetic and logic as rmw_fn, for the generic handlers and the fast forms. */
+#ifndef ISA_EXEC_ALU_H
+#define ISA_EXEC_ALU_H
+
+#include "isa/exec/operand.h"
+
+static __always_inline_ u64 alu_add(struct isa_cpu *c, unsigned size, u64 a, u64 b)
+{
+	u64 r = a + b;
+
+	isa_cc_add(c, size, a, b, r);
+	return r;
+}
+
+static __always_inline_ u64 alu_adc(struct isa_cpu *c, unsigned size, u64 a, u64 b)
+{
+	u64 r = a + b + isa_cf(c);
+
+	isa_cc_add(c, size, a, b, r);
+	return r;
+}
+
+static __always_inline_ u64 alu_sub(struct isa_cpu *c, unsigned size, u64 a, u64 b)
+{
+	u64 r = a - b;
+
+	isa_cc_sub(c, size, a, b, r);
+	return r;
+}
+
+static __always_inline_ u64 alu_sbb(struct isa_cpu *c, unsigned size, u64 a, u64 b)
+{
+	u64 r = a - b - isa_cf(c);
+
+	isa_cc_sub(c, size, a, b, r);
+	return r;
+}
+
+static __always_inline_ u64 alu_and(struct isa_cpu *c, unsigned size, u64 a, u64 b)
+{
+	isa_cc_logic(c, size, a & b);
+	return a & b;
+}
+
+static __always_inline_ u64 alu_or(struct isa_cpu *c, unsigned size, u64 a, u64 b)
+{
+	isa_cc_logic(c, size, a | b);
+	return a | b;
+}
+
+static __always_inline_ u64 alu_xor(struct isa_cpu *c, unsigned size, u64 a, u64 b)
+{
+	isa_cc_logic(c, size, a ^ b);
+	return a ^ b;
+}
+
+/* INC and DEC leave CF alone. */
+static __always_inline_ u64 alu_inc(struct isa_cpu *c, unsigned size, u64 a, u64 b)
+{
+	bool cf = isa_cf(c);
+	u64 r = alu_add(c, size, a, 1);
+
+	isa_set_cf(c, cf);
+	return r;
+}
+
+static __always_inline_ u64 alu_dec(struct isa_cpu *c, unsigned size, u64 a, u64 b)
+{
+	bool cf = isa_cf(c);
+	u64 r = alu_sub(c, size, a, 1);
+
+	isa_set_cf(c, cf);
+	return r;
+}
+
+static __always_inline_ u64 alu_neg(struct isa_cpu *c, unsigned size, u64 a, u64 b)
+{
+	return alu_sub(c, size, 0, a);
+}
+
+static __always_inline_ u64 alu_not(struct isa_cpu *c, unsigned size, u64 a, u64 b)
+{
+	return ~a;
+}
+
+/* ---- Flags by hand -----------------------------------------------------------------------------
+ */
+
+/* CF and OF as given, the rest from the result; AF clear. */
+static __always_inline_ void cc_cf_of(struct isa_cpu *c, unsigned size, u64 r, bool cf, bool of)
+{
+	c->cc_res = sign_extend(r, size * 8);
+	c->cc_aux = (cf ? (u32)CC_CARRY : 0) | (cf != of ? (u32)CC_CARRY2 : 0);
+}
+
+/* CF and OF as given, the other four unchanged. */
+static __always_inline_ void cc_only_cf_of(struct isa_cpu *c, bool cf, bool of)
+{
+	c->cc_aux &= ~(u32)(CC_CARRY | CC_CARRY2);
+	c->cc_aux |= (cf ? (u32)CC_CARRY : 0) | (cf != of ? (u32)CC_CARRY2 : 0);
+}
+
+/* ---- Shifts (SDM vol. 2B, SAL/SAR/SHL/SHR); the count is masked and not zero
+ * ------------------------ */
+
+static __always_inline_ u64 alu_shl(struct isa_cpu *c, unsigned size, u64 a, u64 n)
+{
+	unsigned bits = size * 8;
+	u64 r = a << n;
+	bool cf = n <= bits ? a >> (bits - n) & 1 : false;
+
+	cc_cf_of(c, size, r, cf, cf ^ (r >> (bits - 1) & 1));
+	return r;
+}
+
+static __always_inline_ u64 alu_shr(struct isa_cpu *c, unsigned size, u64 a, u64 n)
+{
+	unsigned bits = size * 8;
+	u64 r;
+
+	a = mask_size(a, size);
+	r = a >> n;
+	/* OF after a shift by one is the old sign; processors compute the same for other counts. */
+	cc_cf_of(c, size, r, a >> (n - 1) & 1, n == 1 ? a >> (bits - 1) : 0);
+	return r;
+}
+
+static __always_inline_ u64 alu_sar(struct isa_cpu *c, unsigned size, u64 a, u64 n)
+{
+	s64 s = (s64)sign_extend(a, size * 8);
+	u64 r = (u64)(s >> n);
+
+	cc_cf_of(c, size, r, s >> (n - 1) & 1, 0);
+	return r;
+}
+
+#endif

@@ -29,6 +29,7 @@ bool kvm_msr_allowed(struct kvm_vcpu *v, u32 index, u32 type);
 bool kvm_msr_user_space(struct kvm_vcpu *v, u32 index, u32 exit_reason, u64 data,
 			int (*completion)(struct kvm_vcpu *), int err);
 void msr_filter_free(struct msr_filter *f);
+void msr_vcpu_init(struct kvm_vcpu *v);
 void msr_vcpu_reset(struct kvm_vcpu *v, bool init);
 int set_efer(struct kvm_vcpu *v, struct msr_access *m);
 bool kvm_valid_efer(struct kvm_vcpu *v, u64 efer);

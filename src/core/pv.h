@@ -3,6 +3,7 @@
 #ifndef CORE_PV_H
 #define CORE_PV_H
 
+#include "core/cpuid.h"
 #include "core/msr.h"
 
 msr_get_fn pv_get_msr;
@@ -12,9 +13,13 @@ msr_set_fn pv_set_msr;
 void kvm_guest_time_update(struct kvm_vcpu *v);
 /* REQ_STEAL_UPDATE, and before each entry after the thread was away. */
 void kvm_steal_time_update(struct kvm_vcpu *v);
+/* The vCPU's thread goes to sleep: other vCPUs need not spin for it or interrupt it. */
+void kvm_steal_time_set_preempted(struct kvm_vcpu *v);
 void pv_vcpu_reset(struct kvm_vcpu *v);
 /* The guest's kvmclock now, ns. Any thread. */
 u64 kvm_get_kvmclock_ns(struct kvm *kvm);
-bool guest_pv_has(const struct kvm_vcpu *v, unsigned kvm_feature);
+/* May the guest use what this CPUID bit offers? Always, unless user space asked for enforcement. */
+bool guest_pv_has(const struct kvm_vcpu *v, enum cpu_feature f);
+void kvm_clock_vm_init(struct kvm *kvm);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "core/kvm_host.h"
 #include "core/regs.h"
+#include "core/service.h"
 #include "core/stats.h"
 #include "core/vm.h"
 
@@ -43,18 +44,19 @@ struct mce_state {
 
 struct pv_state {
 	u64 system_time_msr; /* as written: gpa | enable */
-	bool old_system_time_msr; /* written by the old MSR number */
 	bool guest_paused_request;
 	u64 steal_msr;
 	u64 steal_last; /* run delay already reported, ns */
-	u64 steal_acc;
+	u64 steal_next_ns; /* when to look again */
 	u64 eoi_msr;
 	u64 poll_control;
-	u32 features; /* guest's CPUID 0x40000001 EAX, while enforcement is on */
-	bool enforce;
+	bool enforce; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
 };
 
 struct vcpu_arch {
+	struct kvm_vcpu *vcpu; /* whose this is */
+	struct ktimer sil_timer; /* the processor's own (preemption timer) */
+
 	/* ---- Events ---- */
 	struct queued_exception exception;
 	struct queued_interrupt interrupt;

@@ -18,7 +18,8 @@ struct kvm_arch {
 	pthread_mutex_t tsc_lock;
 	u32 host_tsc_khz;    /* of the machine's counter (kvm_machine_tsc) */
 	u32 default_tsc_khz; /* of vCPUs to come */
-	s64 kvmclock_offset; /* guest's boot-based clock minus kvm_now_ns */
+	u64 clock_base_ns; /* kvmclock was clock_base_value when kvm_now_ns was this */
+	u64 clock_base_value;
 	u64 last_tsc_nsec, last_tsc_write, last_tsc_khz;
 	u64 cur_tsc_nsec, cur_tsc_write, cur_tsc_offset, cur_tsc_generation;
 	bool user_set_tsc;

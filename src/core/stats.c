@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* The image that a statistics fd reads: header, id, descriptors, data (api.rst, 4.133). */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/vcpu.h"
+
+#define STAT_NAME_SIZE 48
+#define STAT_ID_SIZE   STAT_NAME_SIZE
+
+struct stat_desc {
+	struct kvm_stats_desc desc;
+	char name[STAT_NAME_SIZE];
+};
+/* The ABI's descriptor ends in a flexible array, which is where our fixed one lies. */
+_Static_assert(offsetof(struct stat_desc, name) == sizeof(struct kvm_stats_desc), "name follows");
+
+#define STAT_ROW(owner, field, type, unit, exp)                                                    \
+	{ .desc = { .flags = KVM_STATS_TYPE_##type | KVM_STATS_UNIT_##unit | KVM_STATS_BASE_POW10, \
+		    .exponent = (exp),                                                             \
+		    .size = 1,                                                                     \
+		    .offset = offsetof(struct owner, field) },                                     \
+	  .name = #field }
+
+static const struct stat_desc vm_rows[] = {
+#define VM_COUNTER(name, type, unit, exp) STAT_ROW(vm_stat, name, type, unit, exp),
+#define VCPU_COUNTER(name, type, unit, exp)
+#include "spec/kvm_counter.def"
+};
+static const struct stat_desc vcpu_rows[] = {
+#define VM_COUNTER(name, type, unit, exp)
+#define VCPU_COUNTER(name, type, unit, exp) STAT_ROW(vcpu_stat, name, type, unit, exp),
+#include "spec/kvm_counter.def"
+};
+
+/* Copies what fits of @src to offset @at of the image. */
+static void put(void *buf, size_t n, size_t at, const void *src, size_t len)
+{
+	if (at >= n)
+		return;
+	memcpy((char *)buf + at, src, MIN(len, n - at));
+}
+
+size_t kvm_stats_image(struct kvm *kvm, struct kvm_vcpu *v, void *buf, size_t n)
+{
+	const struct stat_desc *rows = v ? vcpu_rows : vm_rows;
+	size_t nrows = v ? ARRAY_SIZE(vcpu_rows) : ARRAY_SIZE(vm_rows);
+	const void *data = v ? (const void *)&v->arch->stat : (const void *)&kvm->arch->stat;
+	size_t data_size = v ? sizeof(struct vcpu_stat) : sizeof(struct vm_stat);
+	char id[STAT_ID_SIZE] = { 0 };
+	struct kvm_stats_header h = {
+		.flags = 0,
+		.name_size = STAT_NAME_SIZE,
+		.num_desc = (u32)nrows,
+		.id_offset = sizeof(h),
+		.desc_offset = sizeof(h) + STAT_ID_SIZE,
+		.data_offset = (u32)(sizeof(h) + STAT_ID_SIZE + nrows * sizeof(struct stat_desc)),
+	};
+
+	if (v)
+		snprintf(id, sizeof(id), "kvmless-%p/vcpu-%u", (void *)kvm, v->id);
+	else
+		snprintf(id, sizeof(id), "kvmless-%p", (void *)kvm);
+	put(buf, n, 0, &h, sizeof(h));
+	put(buf, n, h.id_offset, id, sizeof(id));
+	put(buf, n, h.desc_offset, rows, nrows * sizeof(*rows));
+	put(buf, n, h.data_offset, data, data_size);
+	return h.data_offset + data_size;
+}

@@ -206,6 +206,20 @@ void kvm_vcpu_on_spin(struct kvm_vcpu *v, bool in_kernel);
 /* The shadow that the guest's single step has: KVM_EXIT_DEBUG or #DB after an emulated step. */
 int kvm_vcpu_do_singlestep(struct kvm_vcpu *v);
 
+/* DR6 and DR7 (SDM vol. 3B, 18.2). A debug exit reports DR6 bits with bits 11 and 16 inverted. */
+#define DR6_BD         BIT(13)
+#define DR6_BS         BIT(14)
+#define DR6_BT         BIT(15)
+#define DR6_RTM        BIT(16)
+#define DR6_BUS_LOCK   BIT(11)
+#define DR6_ACTIVE_LOW 0xffff0ff0ull
+#define DR6_VOLATILE   0x0001e80full
+#define DR6_FIXED_1    (DR6_ACTIVE_LOW & ~DR6_VOLATILE)
+#define DR7_GD         BIT(13)
+#define DR7_FIXED_1    0x400ull
+#define DR7_VOLATILE   0xffff2bffull
+#define DR7_BP_EN_MASK 0xffull
+
 #define kvm_stat_inc(v, name) ((v)->arch->stat.name++)
 #define vm_stat_inc(kvm, name)                                                                     \
 	((void)__atomic_fetch_add(&(kvm)->arch->stat.name, 1, __ATOMIC_RELAXED))

@@ -44,6 +44,8 @@ struct kvm_x86_ops {
 	u64 (*get_dr7)(struct kvm_vcpu *v);
 	void (*set_dr7)(struct kvm_vcpu *v, u64 dr7); /* effective DR7 */
 	void (*update_exception_bitmap)(struct kvm_vcpu *v);
+	/* Capabilities, CPUID or guest debugging changed what is intercepted. */
+	void (*update_controls)(struct kvm_vcpu *v);
 
 	/* MSRs that live in the vendor's area. 0, -EINVAL (#GP) or -ENOENT (not the vendor's). */
 	int (*get_msr)(struct kvm_vcpu *v, u32 index, u64 *val);

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The VT-x back end. It runs the guest through silicon/silicon.h alone; "SDM" is the Intel manual,
+ * vol. 3C. Everything belongs to the vCPU's own thread.
+ */
+#ifndef CORE_VMX_VMX_H
+#define CORE_VMX_VMX_H
+
+#include "core/vcpu.h"
+#include "silicon/silicon.h"
+#include "spec/vmcs.h"
+#include "spec/vmx.h"
+
+/* What the hardware offers and this back end uses: made from the capability MSRs (SDM, appendix A). */
+struct vmx_config {
+	u32 revision;
+	u32 pin, cpu, cpu2, exit, entry;
+	u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
+	u64 misc, ept_vpid;
+	bool ept, vpid, unrestricted, ple, tsc_scaling, ept_ad;
+	u32 ple_gap, ple_window;
+};
+
+/* One VMCS and what we know it to hold, so that controls need no VMREAD. */
+struct loaded_vmcs {
+	void *vmcs; /* one page */
+	bool launched;
+	u32 pin, cpu, cpu2, exit, entry;
+	u32 exception_bitmap;
+	u64 eptp;
+};
+
+struct vcpu_vmx {
+	struct loaded_vmcs vmcs01;
+	struct loaded_vmcs *loaded;
+	const struct vmx_config *config;
+	u8 *msr_bitmap;
+	u16 vpid;
+	/* Of the last exit */
+	u32 exit_reason; /* with bit 31 */
+	u32 idt_vectoring_info;
+	enum sil_vmx entry_result;
+	bool nmi_known_unmasked;
+	u64 spin_count;
+};
+
+#define vmx_of(v) ((v)->arch->vmx)
+
+/* Registers that are in the VMCS only after an exit: docs/register-cache.md. */
+#define VMX_LAZY_SET                                                                               \
+	(1u << VCPU_REG_RIP | 1u << RSP | 1u << VCPU_EXREG_RFLAGS | 1u << VCPU_EXREG_PDPTR |       \
+	 1u << VCPU_EXREG_SEGMENTS | 1u << VCPU_EXREG_CR0 | 1u << VCPU_EXREG_CR3 |                 \
+	 1u << VCPU_EXREG_CR4 | 1u << VCPU_EXREG_EXIT_INFO_1 | 1u << VCPU_EXREG_EXIT_INFO_2)
+
+/* A field that does not exist, or a write that is refused, is our own mistake. */
+static inline u64 vmcs_read(struct kvm_vcpu *v, u32 field)
+{
+	u64 val = 0;
+
+	if (unlikely(sil_vmread(v->cpu, field, &val) != SIL_VMX_OK))
+		BUG("VMREAD of field %#x failed", field);
+	return val;
+}
+
+static inline void vmcs_write(struct kvm_vcpu *v, u32 field, u64 val)
+{
+	if (unlikely(sil_vmwrite(v->cpu, field, val) != SIL_VMX_OK))
+		BUG("VMWRITE of %#llx to field %#x failed", (unsigned long long)val, field);
+}
+
+#define VMX_CONTROL(name, field)                                                                   \
+	static inline void vmx_set_##name(struct kvm_vcpu *v, u32 val)                             \
+	{                                                                                          \
+		struct loaded_vmcs *l = vmx_of(v)->loaded;                                         \
+                                                                                                   \
+		if (l->name != val) {                                                              \
+			l->name = val;                                                             \
+			vmcs_write(v, field, val);                                                 \
+		}                                                                                  \
+	}                                                                                          \
+	static inline void vmx_##name##_setbit(struct kvm_vcpu *v, u32 bit)                        \
+	{                                                                                          \
+		vmx_set_##name(v, vmx_of(v)->loaded->name | bit);                                  \
+	}                                                                                          \
+	static inline void vmx_##name##_clearbit(struct kvm_vcpu *v, u32 bit)                      \
+	{                                                                                          \
+		vmx_set_##name(v, vmx_of(v)->loaded->name & ~bit);                                 \
+	}
+VMX_CONTROL(pin, PIN_BASED_VM_EXEC_CONTROL)
+VMX_CONTROL(cpu, CPU_BASED_VM_EXEC_CONTROL)
+VMX_CONTROL(cpu2, SECONDARY_VM_EXEC_CONTROL)
+VMX_CONTROL(exit, VM_EXIT_CONTROLS)
+VMX_CONTROL(entry, VM_ENTRY_CONTROLS)
+VMX_CONTROL(exception_bitmap, EXCEPTION_BITMAP)
+#undef VMX_CONTROL
+
+static inline bool is_exception_n(u32 intr_info, unsigned vector)
+{
+	return (intr_info & (INTR_INFO_TYPE_MASK | INTR_INFO_VECTOR_MASK | INTR_INFO_VALID)) ==
+	       (INTR_TYPE_HARD_EXCEPTION | vector | INTR_INFO_VALID);
+}
+
+static inline bool is_nmi(u32 intr_info)
+{
+	return (intr_info & (INTR_INFO_TYPE_MASK | INTR_INFO_VALID)) ==
+	       (INTR_TYPE_NMI | INTR_INFO_VALID);
+}
+
+/* vmx_setup.c */
+int vmx_config_init(struct vmx_config *c, const struct kvm_params *p);
+void vmx_init_vmcs(struct kvm_vcpu *v);
+void vmx_vcpu_reset(struct kvm_vcpu *v, bool init);
+void vmx_update_exec_controls(struct kvm_vcpu *v);
+
+/* vmx_regs.c */
+void vmx_cache_reg(struct kvm_vcpu *v, enum kvm_reg reg);
+u64 vmx_get_rflags(struct kvm_vcpu *v);
+void vmx_set_rflags(struct kvm_vcpu *v, u64 rflags);
+void vmx_get_segment(struct kvm_vcpu *v, struct isa_seg *s, unsigned seg);
+void vmx_set_segment(struct kvm_vcpu *v, const struct isa_seg *s, unsigned seg);
+u64 vmx_get_segment_base(struct kvm_vcpu *v, unsigned seg);
+unsigned vmx_get_cpl(struct kvm_vcpu *v);
+void vmx_get_idt(struct kvm_vcpu *v, struct isa_dtr *dt);
+void vmx_set_idt(struct kvm_vcpu *v, const struct isa_dtr *dt);
+void vmx_get_gdt(struct kvm_vcpu *v, struct isa_dtr *dt);
+void vmx_set_gdt(struct kvm_vcpu *v, const struct isa_dtr *dt);
+bool vmx_is_valid_cr0(struct kvm_vcpu *v, u64 cr0);
+bool vmx_is_valid_cr4(struct kvm_vcpu *v, u64 cr4);
+void vmx_set_cr0(struct kvm_vcpu *v, u64 cr0);
+void vmx_set_cr4(struct kvm_vcpu *v, u64 cr4);
+void vmx_set_efer(struct kvm_vcpu *v, u64 efer);
+void vmx_set_cr4_guest_host_mask(struct kvm_vcpu *v);
+u64 vmx_get_dr7(struct kvm_vcpu *v);
+void vmx_set_dr7(struct kvm_vcpu *v, u64 dr7);
+/* Everything that is dirty goes to the current VMCS. */
+void vmx_store_dirty(struct kvm_vcpu *v);
+
+/* vmx_msr.c */
+int vmx_get_msr(struct kvm_vcpu *v, u32 index, u64 *val);
+int vmx_set_msr(struct kvm_vcpu *v, u32 index, u64 val);
+int vmx_get_feature_msr(u32 index, u64 *val);
+void vmx_msr_filter_changed(struct kvm_vcpu *v);
+
+/* vmx_event.c */
+u32 vmx_get_interrupt_shadow(struct kvm_vcpu *v);
+void vmx_set_interrupt_shadow(struct kvm_vcpu *v, u32 mask);
+bool vmx_get_nmi_mask(struct kvm_vcpu *v);
+void vmx_set_nmi_mask(struct kvm_vcpu *v, bool masked);
+bool vmx_interrupt_blocked(struct kvm_vcpu *v);
+bool vmx_nmi_blocked(struct kvm_vcpu *v);
+int vmx_interrupt_allowed(struct kvm_vcpu *v, bool for_injection);
+int vmx_nmi_allowed(struct kvm_vcpu *v, bool for_injection);
+void vmx_inject_irq(struct kvm_vcpu *v, bool reinjected);
+void vmx_inject_nmi(struct kvm_vcpu *v);
+void vmx_inject_exception(struct kvm_vcpu *v);
+void vmx_cancel_injection(struct kvm_vcpu *v);
+void vmx_enable_irq_window(struct kvm_vcpu *v);
+void vmx_enable_nmi_window(struct kvm_vcpu *v);
+void vmx_complete_interrupts(struct kvm_vcpu *v);
+void vmx_recover_nmi_blocking(struct kvm_vcpu *v);
+void vmx_update_exception_bitmap(struct kvm_vcpu *v);
+
+/* vmx_run.c */
+enum exit_fastpath vmx_vcpu_run(struct kvm_vcpu *v);
+int vmx_skip_emulated_instruction(struct kvm_vcpu *v);
+
+/* vmx_exit.c */
+int vmx_handle_exit(struct kvm_vcpu *v, enum exit_fastpath fast);
+
+/* vmx_dump.c */
+int vmx_dump(struct kvm_vcpu *v, char *buf, size_t n);
+const char *vmx_exit_name(u32 reason);
+
+#endif

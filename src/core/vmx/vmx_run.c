@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* VM entry and the first look at the exit. */
+#include "core/vmx/vmx.h"
+
+/*
+ * The two moments of the register cache (docs/register-cache.md), in this order here as in every back
+ * end: what is dirty is stored, then nothing is dirty, then the guest runs, then the lazy set is in
+ * the VMCS only.
+ */
+enum exit_fastpath vmx_vcpu_run(struct kvm_vcpu *v)
+{
+	struct vcpu_vmx *vmx = vmx_of(v);
+	struct loaded_vmcs *l = vmx->loaded;
+
+	/* Single-stepping over STI or MOV SS: a shadow together with TF and no pending #DB is a
+	 * state that VM entry refuses (SDM, 27.3.1.5). */
+	if (unlikely(v->arch->guest_debug & KVM_GUESTDBG_SINGLESTEP))
+		vmx_set_interrupt_shadow(v, 0);
+
+	vmx_store_dirty(v);
+	vmx->entry_result = l->launched ? sil_vmresume(v->cpu) : sil_vmlaunch(v->cpu);
+	regcache_exited(&v->regs, VMX_LAZY_SET);
+
+	if (unlikely(vmx->entry_result != SIL_VMX_OK)) {
+		vmx->exit_reason = ~0u;
+		vmx->idt_vectoring_info = 0;
+		return EXIT_FASTPATH_NONE;
+	}
+	vmx->exit_reason = (u32)vmcs_read(v, VM_EXIT_REASON);
+	if (unlikely(vmx->exit_reason & VMX_EXIT_REASON_FAILED_VMENTRY)) {
+		vmx->idt_vectoring_info = 0;
+		return EXIT_FASTPATH_NONE;
+	}
+	l->launched = true;
+	vmx->idt_vectoring_info = (u32)vmcs_read(v, IDT_VECTORING_INFO_FIELD);
+	if (vmx->exit_reason == EXIT_REASON_EXCEPTION_NMI)
+		vmx_recover_nmi_blocking(v);
+	vmx_complete_interrupts(v);
+	return EXIT_FASTPATH_NONE;
+}
+
+int vmx_skip_emulated_instruction(struct kvm_vcpu *v)
+{
+	u64 old = kvm_rip_read(v), rip = old + vmcs_read(v, VM_EXIT_INSTRUCTION_LEN);
+
+	/* Outside 64-bit code EIP wraps at 4 GiB. */
+	if (unlikely((old ^ rip) >> 31 == 3) && !is_64_bit_mode(v))
+		rip = (u32)rip;
+	kvm_rip_write(v, rip);
+	vmx_set_interrupt_shadow(v, 0);
+	return 1;
+}

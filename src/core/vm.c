@@ -56,6 +56,11 @@ static u64 host_random(void *opaque)
 	return r;
 }
 
+u64 kvm_random(struct kvm *kvm)
+{
+	return host_random(kvm);
+}
+
 static const struct sil_host sil_host = {
 	.tsc = host_tsc,
 	.arm_timer = host_arm_timer,

@@ -55,4 +55,7 @@ struct kvm_arch {
 	hva_t hypercall_page;
 };
 
+/* 64 random bits, from where the processor's RDRAND has them. Any thread. */
+u64 kvm_random(struct kvm *kvm);
+
 #endif

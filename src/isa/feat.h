@@ -28,4 +28,8 @@ static inline void isa_feat_set(struct isa_cpu *c, enum isa_feat f, bool on)
 typedef void isa_cpuid_fn(void *opaque, u32 leaf, u32 subleaf, u32 out[4]);
 void isa_feat_load(struct isa_cpu *c, isa_cpuid_fn *cpuid, void *opaque);
 
+/* Whether this host can run the instructions of @f; features it cannot run are not offered to
+ * guests. Any thread. */
+bool isa_feat_runnable(enum isa_feat f);
+
 #endif

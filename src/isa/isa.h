@@ -477,6 +477,10 @@ void isa_task_switch(struct isa_cpu *c, u16 sel, enum isa_task_source src, bool 
 /* Standard-format XSAVE area of the components in @rfbm ∩ XCR0-supported; @size bytes available.
  * Used by the hypervisor's interfaces and by XSAVE. Any thread that owns @r. */
 u32 isa_xsave_size(u64 xcr0, bool compacted);
+/* Size (0: no such component) and standard-format offset of component @n, as CPUID leaf 0xd tells. */
+#define ISA_XSAVE_AVX_OFFSET  576
+#define ISA_XSAVE_PKRU_OFFSET 2688
+u32 isa_xsave_component(unsigned n, u32 *offset);
 void isa_xsave_export(const struct isa_regs *r, void *area, u32 size, u64 rfbm);
 /* 0 or -EINVAL for a bad header, reserved MXCSR bits or unknown components. */
 int isa_xsave_import(struct isa_regs *r, const void *area, u32 size, u64 rfbm);

@@ -71,6 +71,9 @@ struct kvm_vcpu {
 	struct isa_regs *hw; /* sil_regs(cpu) */
 	struct request_state req;
 	struct lapic *apic;
+	u64 apic_base;         /* IA32_APIC_BASE; lapic_set_base. Also without in-core APIC */
+	u64 apic_base_reserved;
+	u8 user_cr8;           /* CR8 without in-core APIC */
 	u32 user_irq;          /* KVM_INTERRUPT's vector + 1 until it is taken; 0: none */
 	u8 pending_ioapic_eoi; /* vector of REQ_IOAPIC_EOI_EXIT */
 	int mp_state; /* KVM_MP_STATE_*; vCPU thread, or others under a request */

@@ -3,6 +3,10 @@
  * The VM's service thread: timers and file descriptors that must be served while no vCPU thread is
  * in the core. It blocks all signals. One thread per VM, started with the first user, ended by
  * service_stop. Callbacks run on it without any lock held, and may take any lock of the core.
+ *
+ * A child of fork has the structures but not the thread: there nothing is served, and every
+ * function returns at once without touching a lock, so that closing inherited descriptors cannot
+ * hang.
  */
 #ifndef CORE_SERVICE_H
 #define CORE_SERVICE_H
@@ -15,16 +19,17 @@ struct service;
 /* Monotonic nanoseconds, the machine's one source of time (deterministic runs replace it). */
 u64 kvm_now_ns(struct kvm *kvm);
 
+#define KTIMER_NEVER (~0ull)
 struct ktimer {
 	void (*fn)(struct ktimer *t); /* may re-arm @t */
-	u64 expires_ns;               /* of kvm_now_ns; ~0: not armed */
+	u64 expires_ns;		      /* of kvm_now_ns; ~0: not armed */
 	struct service *svc;
-	struct ktimer *next, **pprev;
+	struct ktimer *child, *next, *prev; /* pairing heap: see service.c */
 };
 /* Arms or re-arms for @expires_ns. Any thread, any lock. */
 void ktimer_init(struct ktimer *t, struct kvm *kvm, void (*fn)(struct ktimer *t));
 void ktimer_arm(struct ktimer *t, u64 expires_ns);
-void ktimer_cancel(struct ktimer *t);      /* may still be running its callback */
+void ktimer_cancel(struct ktimer *t);	   /* may still be running its callback */
 void ktimer_cancel_sync(struct ktimer *t); /* returns when the callback is not running */
 
 /* Calls @fn when @fd is readable (eventfd). The fd is not read for it. 0 or -errno. */
@@ -32,8 +37,10 @@ struct fd_watch {
 	int fd;
 	void (*fn)(struct fd_watch *w);
 	struct service *svc;
+	u32 slot;
 };
 int fd_watch_add(struct fd_watch *w, struct kvm *kvm);
+/* Returns when the callback is not running (at once if called from it). */
 void fd_watch_del_sync(struct fd_watch *w);
 
 int service_create(struct kvm *kvm, struct service **out);

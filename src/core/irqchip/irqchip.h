@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Interrupt controllers: local APICs, IOAPIC, the two 8259s, the 8254, MSIs and the routing between
- * them. Behaviour: SDM vol. 3A chapter 11 (local APIC), the 82093AA, 8259A and 8254 data sheets, and
- * KVM where it differs (documented at the place).
+ * them. Behaviour: SDM vol. 3A chapter 11 (local APIC), the 82093AA, 8259A and 8254 data sheets,
+ * and KVM where it differs (documented at the place).
  */
 #ifndef CORE_IRQCHIP_IRQCHIP_H
 #define CORE_IRQCHIP_IRQCHIP_H
@@ -15,8 +15,8 @@ struct kvm_vcpu;
 struct lapic; /* v->apic; NULL without in-core local APIC */
 
 /* ---- Life cycle, called by the VM's ---- */
-/* Sets up kvm->irq: I/O buses, routing, APIC map, eventfds. After kvm->arch exists, before any vCPU and
- * any other function here or in iobus.h. 0 or -ENOMEM. */
+/* Sets up kvm->irq: I/O buses, routing, APIC map, eventfds. After kvm->arch exists, before any vCPU
+ * and any other function here or in iobus.h. 0 or -ENOMEM. */
 int irqchip_vm_init(struct kvm *kvm);
 /* The reverse, once no vCPU thread is left, before service_stop. The vCPUs' lapic_destroy may come
  * before or after it. */
@@ -59,8 +59,8 @@ u64 lapic_timer_expires(struct kvm_vcpu *v);
 void lapic_sync(struct kvm_vcpu *v);
 int lapic_get_state(struct kvm_vcpu *v, struct kvm_lapic_state *s);
 int lapic_set_state(struct kvm_vcpu *v, const struct kvm_lapic_state *s);
-/* INIT and SIPI that have arrived, for the vCPU loop (SDM vol. 3A, 9.4): takes them. @sipi_vector is
- * valid with LAPIC_SIPI. */
+/* INIT and SIPI that have arrived, for the vCPU loop (SDM vol. 3A, 9.4): takes them. @sipi_vector
+ * is valid with LAPIC_SIPI. */
 #define LAPIC_INIT 1u
 #define LAPIC_SIPI 2u
 unsigned lapic_take_init_sipi(struct kvm_vcpu *v, u8 *sipi_vector);
@@ -68,6 +68,9 @@ bool lapic_has_init_sipi(struct kvm_vcpu *v);
 /* For KVM_GET/SET_VCPU_EVENTS. */
 u8 lapic_sipi_vector(struct kvm_vcpu *v);
 void lapic_set_sipi_vector(struct kvm_vcpu *v, u8 vector);
+/* KVM_HC_SEND_IPI's work: number of vCPUs reached, or what the hypercall returns on error. */
+long lapic_pv_send_ipi(struct kvm *kvm, u64 bitmap_lo, u64 bitmap_hi, u32 min, u64 icr,
+		       bool mode64);
 /* A local interrupt source raises LVT @lvt (APIC_LVTPC, APIC_LVTTHMR, ...: offset in the page).
  * vCPU thread. */
 void lapic_local_deliver(struct kvm_vcpu *v, unsigned lvt);
@@ -83,7 +86,7 @@ bool irq_pending_is_extint(struct kvm_vcpu *v);
 bool irq_user_slot_free(struct kvm_vcpu *v);
 
 /* ---- Chips ---- */
-int irqchip_create(struct kvm *kvm);              /* PIC + IOAPIC + default routing */
+int irqchip_create(struct kvm *kvm); /* PIC + IOAPIC + default routing */
 int irqchip_create_split(struct kvm *kvm, unsigned ioapic_pins);
 void irqchip_destroy(struct kvm *kvm);
 int irqchip_get(struct kvm *kvm, struct kvm_irqchip *chip);
@@ -94,8 +97,8 @@ int pit_get(struct kvm *kvm, struct kvm_pit_state2 *ps);
 int pit_set(struct kvm *kvm, const struct kvm_pit_state2 *ps);
 int pit_reinject(struct kvm *kvm, bool reinject);
 /* REQ_IOAPIC_EOI_EXIT: the vector for run->eoi is v->pending_ioapic_eoi. */
-/* An EOI for @vector reached the local APIC with level trigger: tells the IOAPIC, resample irqfds, or
- * (split) asks for a KVM_EXIT_IOAPIC_EOI. */
+/* An EOI for @vector reached the local APIC with level trigger: tells the IOAPIC, resample irqfds,
+ * or (split) asks for a KVM_EXIT_IOAPIC_EOI. */
 void irqchip_eoi(struct kvm_vcpu *v, u8 vector, bool level);
 
 /* ---- Routing ---- */

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* Registers of the local APIC: offsets in the page and bits (SDM vol. 3A, tables 11-1 and 11-6). */
+#ifndef CORE_IRQCHIP_LAPIC_REG_H
+#define CORE_IRQCHIP_LAPIC_REG_H
+
+#include "base/bits.h"
+
+enum {
+	APIC_ID = 0x20,
+	APIC_LVR = 0x30,
+	APIC_TASKPRI = 0x80,
+	APIC_ARBPRI = 0x90,
+	APIC_PROCPRI = 0xa0,
+	APIC_EOI = 0xb0,
+	APIC_LDR = 0xd0,
+	APIC_DFR = 0xe0,
+	APIC_SPIV = 0xf0,
+	APIC_ISR = 0x100,
+	APIC_TMR = 0x180,
+	APIC_IRR = 0x200,
+	APIC_ESR = 0x280,
+	APIC_LVTCMCI = 0x2f0,
+	APIC_ICR = 0x300,
+	APIC_ICR2 = 0x310,
+	APIC_LVTT = 0x320,
+	APIC_LVTTHMR = 0x330,
+	APIC_LVTPC = 0x340,
+	APIC_LVT0 = 0x350,
+	APIC_LVT1 = 0x360,
+	APIC_LVTERR = 0x370,
+	APIC_TMICT = 0x380,
+	APIC_TMCCT = 0x390,
+	APIC_TDCR = 0x3e0,
+	APIC_SELF_IPI = 0x3f0,
+};
+
+#define APIC_VERSION_82489    0x14u
+#define APIC_LVR_DIRECTED_EOI BIT(24)
+
+#define APIC_SPIV_ENABLED      BIT(8)
+#define APIC_SPIV_DIRECTED_EOI BIT(12)
+
+#define APIC_DFR_FLAT	    0xfu
+#define APIC_LVT_MASKED	    BIT(16)
+#define APIC_LVT_TIMER_MODE BITS(18, 17)
+#define APIC_LVT_DELIVERY   BITS(10, 8)
+
+#define APIC_ICR_LOGICAL BIT(11)
+#define APIC_ICR_BUSY	 BIT(12)
+#define APIC_ICR_ASSERT	 BIT(14)
+#define APIC_ICR_LEVEL	 BIT(15)
+
+#define APIC_ESR_SEND_ILLEGAL	  BIT(5)
+#define APIC_ESR_RECV_ILLEGAL	  BIT(6)
+#define APIC_ESR_ILLEGAL_REGISTER BIT(7)
+
+enum apic_timer_mode { APIC_TIMER_ONESHOT, APIC_TIMER_PERIODIC, APIC_TIMER_TSC_DEADLINE };
+
+/* IA32_APIC_BASE (SDM vol. 3A, 11.4.4, 11.12.1) */
+#define APIC_BASE_DEFAULT 0xfee00000ull
+#define APIC_BASE_BSP	  BIT(8)
+#define APIC_BASE_EXTD	  BIT(10)
+#define APIC_BASE_EN	  BIT(11)
+
+#define APIC_XAPIC_BROADCAST  0xffu
+#define APIC_X2APIC_BROADCAST 0xffffffffu
+
+#endif

@@ -3,17 +3,17 @@
  * Memory slots: which guest frames are which of the VMM's memory, and the guest-memory helpers that
  * the rest of the core uses.
  *
- * Readers take no lock. A set of slots is an immutable array sorted by guest frame; a change publishes
- * a new array and waits until no reader of the old one is left (slots_synchronize). Whoever keeps a
- * pointer to a slot, or an hva made from one, holds the read side around it:
+ * Readers take no lock. A set of slots is an immutable array sorted by guest frame; a change
+ *publishes a new array and waits until no reader of the old one is left (slots_synchronize).
+ *Whoever keeps a pointer to a slot, or an hva made from one, holds the read side around it:
  *
  *	unsigned idx = slots_read_lock(kvm);
  *	... gfn_to_memslot, gfn_to_hva, accesses ...
  *	slots_read_unlock(kvm, idx);
  *
  * The read side nests, may sleep, and is async-signal-safe, but a thread in it must not wait for a
- * vCPU or take kvm->slots_lock. The kvm_read_guest family takes it by itself. Page-table entries need
- * none: they are zapped, and processors flushed, before a slot's change is complete.
+ * vCPU or take kvm->slots_lock. The kvm_read_guest family takes it by itself. Page-table entries
+ *need none: they are zapped, and processors flushed, before a slot's change is complete.
  *
  * Writers hold kvm->slots_lock.
  */
@@ -59,15 +59,16 @@ struct memslots {
 };
 
 /* ---- Life cycle ---- */
-int memslots_init(struct kvm *kvm);    /* 0 or -ENOMEM */
+int memslots_init(struct kvm *kvm);	/* 0 or -ENOMEM */
 void memslots_destroy(struct kvm *kvm); /* no vCPU and no reader is left */
 
 /*
  * vm_set_user_memory_region (core.h) is the ioctl. This one is for our own slots: @size bytes of
- * zeroed memory at @gpa in slot @id of address space 0; @size 0 deletes. Stores the memory's address
- * to *@hva if @hva. Takes slots_lock: call with none of the core's locks. 0 or -errno.
+ * zeroed memory at @gpa in slot @id of address space 0; @size 0 deletes. Stores the memory's
+ * address to *@hva if @hva. Takes slots_lock: call with none of the core's locks. 0 or -errno.
  */
-int memslot_set_internal(struct kvm *kvm, enum kvm_private_slot id, gpa_t gpa, u64 size, hva_t *hva);
+int memslot_set_internal(struct kvm *kvm, enum kvm_private_slot id, gpa_t gpa, u64 size,
+			 hva_t *hva);
 
 /* ---- Readers ---- */
 unsigned slots_read_lock(struct kvm *kvm);
@@ -95,7 +96,8 @@ static inline hva_t memslot_gfn_to_hva(const struct memslot *s, gfn_t gfn)
 #define HVA_BAD 0ull
 hva_t gfn_to_hva(struct kvm *kvm, gfn_t gfn, bool write);
 hva_t vcpu_gfn_to_hva(struct kvm_vcpu *v, gfn_t gfn, bool write);
-/* Is @hva in memory lent to guests? sil_host.owns_hva; @kvm is the opaque. Any thread, lock-free. */
+/* Is @hva in memory lent to guests? sil_host.owns_hva; @kvm is the opaque. Any thread, lock-free.
+ */
 bool kvm_owns_hva(void *kvm, u64 hva);
 u64 kvm_memslots_pages(struct kvm *kvm); /* pages in all slots */
 
@@ -107,8 +109,8 @@ int kvm_clear_guest(struct kvm *kvm, gpa_t gpa, size_t n);
 /* In the vCPU's address space. vCPU thread. */
 int vcpu_read_guest(struct kvm_vcpu *v, gpa_t gpa, void *dst, size_t n);
 int vcpu_write_guest(struct kvm_vcpu *v, gpa_t gpa, const void *src, size_t n);
-/* Compare and exchange @size (1, 2, 4, 8) bytes, naturally aligned. 0 exchanged, 1 not (*@old updated),
- * or -EFAULT. */
+/* Compare and exchange @size (1, 2, 4, 8) bytes, naturally aligned. 0 exchanged, 1 not (*@old
+ * updated), or -EFAULT. */
 int vcpu_cmpxchg_guest(struct kvm_vcpu *v, gpa_t gpa, void *old, const void *val, unsigned size);
 
 /* A translation to keep: for data the core reads or writes often (kvmclock page, PV EOI word, ...).

@@ -22,9 +22,9 @@ void emul_free(struct kvm_vcpu *v);
 /* Forgets a pending exit (INIT, state set by user space). */
 void emul_reset(struct kvm_vcpu *v);
 
-#define EMUL_SKIP       BIT(0) /* only move RIP past the instruction */
-#define EMUL_TRAP_UD    BIT(1) /* came by #UD: an instruction we do not have is injected as #UD */
-#define EMUL_PF         BIT(2) /* came by a page fault: an access that finds memory may just retry */
+#define EMUL_SKIP		 BIT(0) /* only move RIP past the instruction */
+#define EMUL_TRAP_UD		 BIT(1) /* came by #UD: an instruction we do not have is injected as #UD */
+#define EMUL_PF			 BIT(2) /* came by a page fault: an access that finds memory may just retry */
 #define EMUL_NO_DECODE_FAIL_EXIT BIT(3) /* never KVM_EXIT_INTERNAL_ERROR: inject #UD instead */
 
 /* One instruction at RIP. 1: go on (registers updated, or an exception queued); 0: run->exit_reason

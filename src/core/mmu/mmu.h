@@ -18,13 +18,14 @@
 
 #include "core/kvm_host.h"
 
-/* Page-fault error code: the architecture's bits, and KVM's for faults of two-dimensional paging. */
-#define PFERR_PRESENT     BIT(0)
-#define PFERR_WRITE       BIT(1)
-#define PFERR_USER        BIT(2)
-#define PFERR_RSVD        BIT(3)
-#define PFERR_FETCH       BIT(4)
-#define PFERR_PK          BIT(5)
+/* Page-fault error code: the architecture's bits, and KVM's for faults of two-dimensional paging.
+ */
+#define PFERR_PRESENT	  BIT(0)
+#define PFERR_WRITE	  BIT(1)
+#define PFERR_USER	  BIT(2)
+#define PFERR_RSVD	  BIT(3)
+#define PFERR_FETCH	  BIT(4)
+#define PFERR_PK	  BIT(5)
 #define PFERR_GUEST_FINAL BIT(32) /* at the translation of the access itself */
 #define PFERR_GUEST_PAGE  BIT(33) /* at a page-table entry of the guest */
 
@@ -38,22 +39,22 @@
 union mmu_page_role {
 	u32 word;
 	struct {
-		u32 level : 4;    /* of the table: 1 holds 4 KiB leaves */
-		u32 gpte4 : 1;    /* shadows a table of 4-byte entries */
+		u32 level : 4;	  /* of the table: 1 holds 4 KiB leaves */
+		u32 gpte4 : 1;	  /* shadows a table of 4-byte entries */
 		u32 quadrant : 2; /* which part of such a table */
-		u32 direct : 1;   /* gfns are consecutive: no guest table behind it */
-		u32 access : 3;   /* ACC_*: what the levels above allow */
+		u32 direct : 1;	  /* gfns are consecutive: no guest table behind it */
+		u32 access : 3;	  /* ACC_*: what the levels above allow */
 		u32 invalid : 1;  /* freed as soon as its last user has gone */
 		u32 efer_nx : 1;
 		u32 cr0_wp : 1;
 		u32 smep_andnot_wp : 1;
 		u32 smap_andnot_wp : 1;
 		u32 ad_disabled : 1;
-		u32 ept : 1;        /* entries are in EPT format */
-		u32 guest_mode : 1; /* for an L2 */
+		u32 ept : 1;	     /* entries are in EPT format */
+		u32 guest_mode : 1;  /* for an L2 */
 		u32 passthrough : 1; /* put on top of a guest table of fewer levels */
-		u32 per_vcpu : 1;   /* cannot be shared: mmu_has_per_vcpu_root_page */
-		u32 as_id : 1;      /* address space: SMM */
+		u32 per_vcpu : 1;    /* cannot be shared: mmu_has_per_vcpu_root_page */
+		u32 as_id : 1;	     /* address space: SMM */
 		u32 unused : 10;
 	};
 };
@@ -61,7 +62,7 @@ _Static_assert(sizeof(union mmu_page_role) == 4, "role is a hash key");
 #define ACC_EXEC  1u
 #define ACC_WRITE 2u
 #define ACC_USER  4u
-#define ACC_ALL   7u
+#define ACC_ALL	  7u
 
 /* How the guest's processor walks its tables: recomputed by mmu_reset_context. */
 union mmu_cpu_role {
@@ -82,19 +83,19 @@ union mmu_cpu_role {
 };
 
 /*
- * One root. `unsync`: the guest may have flushed translations of this root since it was last current;
- * its pages are to be synchronized, and the context flushed, before it is used again.
+ * One root. `unsync`: the guest may have flushed translations of this root since it was last
+ * current; its pages are to be synchronized, and the context flushed, before it is used again.
  */
 struct mmu_root {
-	gpa_t pgd;  /* what the guest loaded: CR3, EPTP; 0 for direct roots */
-	hpa_t hpa;  /* the table, HPA_INVALID if none */
+	gpa_t pgd; /* what the guest loaded: CR3, EPTP; 0 for direct roots */
+	hpa_t hpa; /* the table, HPA_INVALID if none */
 	union mmu_page_role role;
 	bool unsync;
 };
 #define MMU_NROOTS 4 /* the current one and three before it */
 /* Which roots a flush or free is about. */
-#define MMU_ROOT(i)       (1u << (i))
-#define MMU_ROOTS_ALL     (MMU_ROOT(MMU_NROOTS) - 1)
+#define MMU_ROOT(i)	  (1u << (i))
+#define MMU_ROOTS_ALL	  (MMU_ROOT(MMU_NROOTS) - 1)
 #define MMU_ROOTS_CURRENT MMU_ROOT(0)
 
 /* A fault that a guest walk found, to be injected. */
@@ -103,7 +104,7 @@ struct guest_fault {
 	bool has_error;
 	bool nested; /* found in guest_mmu's tables: an exit to L1 rather than a #PF */
 	u32 error;
-	u64 addr;   /* CR2, or the L2 guest-physical address */
+	u64 addr;		/* CR2, or the L2 guest-physical address */
 	u64 exit_qualification; /* of an EPT violation, if nested */
 };
 
@@ -142,21 +143,22 @@ struct vcpu_mmu {
 };
 
 /* ---- VM and vCPU ---- */
-int mmu_vm_init(struct kvm *kvm);      /* after kvm->arch->params are set. 0 or -ENOMEM */
-void mmu_vm_destroy(struct kvm *kvm);  /* all vCPUs are gone, before memslots_destroy */
+int mmu_vm_init(struct kvm *kvm);	 /* after kvm->arch->params are set. 0 or -ENOMEM */
+void mmu_vm_destroy(struct kvm *kvm);	 /* all vCPUs are gone, before memslots_destroy */
 int mmu_vcpu_create(struct kvm_vcpu *v); /* 0 or -ENOMEM */
 void mmu_vcpu_free(struct kvm_vcpu *v);
 
 /* ---- Roots ---- */
-/* Recomputes roles after CR0, CR4, EFER, CPUID or SMM changed; drops the current root if the new role
- * has another, and then asks for a load. */
+/* Recomputes roles after CR0, CR4, EFER, CPUID or SMM changed; drops the current root if the new
+ * role has another, and then asks for a load. */
 void mmu_reset_context(struct kvm_vcpu *v);
-/* Before each entry, after requests: makes sure there is a root, and (through REQ_LOAD_MMU_PGD) that
- * it is in the VMCS. 0, -ENOMEM, or -EFAULT. Handler of REQ_MMU_RELOAD too. */
+/* Before each entry, after requests: makes sure there is a root, and (through REQ_LOAD_MMU_PGD)
+ * that it is in the VMCS. 0, -ENOMEM, or -EFAULT. Handler of REQ_MMU_RELOAD too. */
 int mmu_reload(struct kvm_vcpu *v);
 /* Drops all roots of all contexts. */
 void mmu_unload(struct kvm_vcpu *v);
-/* The guest loaded another root pointer (MOV to CR3, nested entry): looks it up in the cached roots. */
+/* The guest loaded another root pointer (MOV to CR3, nested entry): looks it up in the cached
+ * roots. */
 void mmu_new_pgd(struct kvm_vcpu *v, gpa_t pgd);
 /* Handler of REQ_MMU_SYNC: the current root's unsync pages follow the guest's tables again. */
 void mmu_sync_roots(struct kvm_vcpu *v);
@@ -177,8 +179,8 @@ bool mmu_is_tdp(const struct kvm_mmu *mmu); /* two-dimensional: the guest's CR3 
 /* ---- Faults ---- */
 /*
  * EPT violation, EPT misconfiguration (as PFERR_RSVD), or #PF under shadow paging. @addr is
- * guest-physical in the first two cases, linear in the third. 1: go on; 0: run->exit_reason says why
- * to go to user space; < 0: errno of KVM_RUN.
+ * guest-physical in the first two cases, linear in the third. 1: go on; 0: run->exit_reason says
+ * why to go to user space; < 0: errno of KVM_RUN.
  */
 int mmu_page_fault(struct kvm_vcpu *v, u64 addr, u64 error_code);
 /* The error code of an EPT violation's qualification (SDM vol. 3C, table 28-7). */
@@ -186,7 +188,8 @@ u64 mmu_ept_error_code(u64 qualification);
 /* An access of the processor found host memory missing (sil_memory_error): removes what is mapped
  * there. 0 if the memory is there again (retry), else -EFAULT. */
 int mmu_memory_error(struct kvm_vcpu *v, hva_t hva, bool write);
-/* Maps @gpa as an access with @error_code would (KVM_PRE_FAULT_MEMORY). 0, -EFAULT, -ENOENT (MMIO). */
+/* Maps @gpa as an access with @error_code would (KVM_PRE_FAULT_MEMORY). 0, -EFAULT, -ENOENT (MMIO).
+ */
 int mmu_map_gpa(struct kvm_vcpu *v, gpa_t gpa, u64 error_code, u8 *level);
 
 /* ---- The guest's own page tables ---- */
@@ -219,8 +222,8 @@ void mmu_slot_free(struct memslot *slot);
 /* Nothing maps the slot's frames any more, on any processor, when these return. */
 void mmu_slot_zap(struct kvm *kvm, struct memslot *slot);
 void mmu_slot_dirty_log(struct kvm *kvm, struct memslot *slot, bool on, bool all_set);
-/* Write-protects the pages of @mask from @first on; the caller holds mmu_lock and flushes. True if an
- * entry changed. */
+/* Write-protects the pages of @mask from @first on; the caller holds mmu_lock and flushes. True if
+ * an entry changed. */
 bool mmu_slot_write_protect(struct kvm *kvm, struct memslot *slot, u64 first, u64 mask);
 void mmu_flush_remote(struct kvm *kvm); /* translations, all vCPUs, waits */
 /* The generation has changed: MMIO entries are stale. */

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Roots. Each context keeps the current one and a few before it, most recently used first, so that
+ * a guest that goes back and forth between address spaces finds them as it left them. A root the
+ * guest has flushed meanwhile is not dropped but marked unsync, and synchronized if it comes back.
+ */
+#include <errno.h>
+
+#include "core/mmu/mmu_internal.h"
+#include "core/mmu/shadow.h"
+
+#define ROOT_NONE                                      \
+	(struct mmu_root)                              \
+	{                                              \
+		.pgd = GPA_INVALID, .hpa = HPA_INVALID \
+	}
+
+void roots_init(struct kvm_mmu *mmu)
+{
+	for (unsigned i = 0; i < MMU_NROOTS; i++)
+		mmu->roots[i] = ROOT_NONE;
+}
+
+/*
+ * Tables that cannot be shared: PAE roots, whose four entries the processor loads into registers,
+ * and the levels on top of a guest table that has fewer than the processor walks.
+ */
+bool mmu_has_per_vcpu_root_page(const struct kvm_mmu *mmu)
+{
+	return mmu->root_role.level == 3 ||
+	       (!mmu->root_role.direct && mmu->cpu_role.base.level <= 3);
+}
+
+static void root_drop(struct kvm_vcpu *v, struct mmu_root *r)
+{
+	if (r->hpa != HPA_INVALID) {
+		root_put(v->kvm, hpa_page(r->hpa));
+		kvm_stat_inc(v, root_frees);
+	}
+	*r = ROOT_NONE;
+}
+
+void mmu_free_roots(struct kvm_vcpu *v, struct kvm_mmu *mmu, unsigned roots)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < MMU_NROOTS; i++)
+		any |= roots & MMU_ROOT(i) && mmu->roots[i].hpa != HPA_INVALID;
+	if (!any)
+		return;
+	pthread_mutex_lock(&v->kvm->mmu_lock);
+	for (unsigned i = 0; i < MMU_NROOTS; i++)
+		if (roots & MMU_ROOT(i))
+			root_drop(v, &mmu->roots[i]);
+	page_commit(v->kvm);
+	pthread_mutex_unlock(&v->kvm->mmu_lock);
+}
+
+void mmu_unload(struct kvm_vcpu *v)
+{
+	mmu_free_roots(v, &v->mmu->root_mmu, MMU_ROOTS_ALL);
+	mmu_free_roots(v, &v->mmu->guest_mmu, MMU_ROOTS_ALL);
+}
+
+static bool root_fits(const struct mmu_root *r, gpa_t pgd, union mmu_page_role role)
+{
+	return r->hpa != HPA_INVALID && r->role.word == role.word &&
+	       (role.direct || r->pgd == pgd) && !hpa_page(r->hpa)->role.invalid;
+}
+
+/*
+ * Makes the cached root for @pgd and @role current. If there is none, roots[0] is empty afterwards
+ * and the least recently used one is gone. The one place where found and not found part.
+ */
+static bool cached_root(struct kvm_vcpu *v, struct kvm_mmu *mmu, gpa_t pgd,
+			union mmu_page_role role)
+{
+	struct mmu_root found = ROOT_NONE;
+	unsigned i;
+
+	for (i = 0; i < MMU_NROOTS; i++) {
+		if (root_fits(&mmu->roots[i], pgd, role)) {
+			found = mmu->roots[i];
+			break;
+		}
+	}
+	if (i == MMU_NROOTS) {
+		/* An empty place ages first. */
+		for (i = 0; i < MMU_NROOTS - 1 && mmu->roots[i].hpa != HPA_INVALID; i++)
+			;
+		mmu_free_roots(v, mmu, MMU_ROOT(i));
+	}
+	for (; i > 0; i--)
+		mmu->roots[i] = mmu->roots[i - 1];
+	mmu->roots[0] = found;
+	if (found.hpa == HPA_INVALID) {
+		kvm_stat_inc(v, root_misses);
+		return false;
+	}
+	kvm_stat_inc(v, root_hits);
+	return true;
+}
+
+void mmu_new_pgd(struct kvm_vcpu *v, gpa_t pgd)
+{
+	struct kvm_mmu *mmu = v->mmu->mmu;
+	union mmu_page_role role = mmu->root_role;
+
+	/* Only 64-bit guests' roots are switched without building; see mmu_reset_context. */
+	if (role.level < 4)
+		mmu_free_roots(v, mmu, MMU_ROOTS_CURRENT);
+	if (role.level < 4 || !cached_root(v, mmu, pgd, role)) {
+		kvm_make_request(v, REQ_MMU_RELOAD);
+		return;
+	}
+	kvm_make_request(v, REQ_LOAD_MMU_PGD);
+	if (mmu->roots[0].unsync) {
+		mmu->roots[0].unsync = false;
+		kvm_stat_inc(v, root_syncs);
+		kvm_make_request(v, REQ_MMU_SYNC);
+		kvm_make_request(v, REQ_TLB_FLUSH_CURRENT);
+	}
+}
+
+void mmu_invalidate_roots(struct kvm_vcpu *v, struct kvm_mmu *mmu,
+			  bool (*match)(const struct mmu_root *r, u64 arg), u64 arg)
+{
+	for (unsigned i = 0; i < MMU_NROOTS; i++) {
+		struct mmu_root *r = &mmu->roots[i];
+
+		if (r->hpa == HPA_INVALID || r->role.direct || !match(r, arg))
+			continue;
+		if (i == 0 && mmu == v->mmu->mmu) {
+			kvm_make_request(v, REQ_MMU_SYNC);
+			kvm_make_request(v, REQ_TLB_FLUSH_CURRENT);
+		} else {
+			r->unsync = true;
+		}
+	}
+}
+
+/* ---- Building ---- */
+
+static int alloc_direct_root(struct kvm_vcpu *v, struct kvm_mmu *mmu)
+{
+	struct mmu_page *sp = page_get(v->kvm, 0, mmu->root_role);
+
+	if (!sp)
+		return -ENOMEM;
+	sp->roots++;
+	mmu->roots[0] = (struct mmu_root){.hpa = (u64)sp->spt, .role = mmu->root_role};
+	return 0;
+}
+
+int mmu_reload(struct kvm_vcpu *v)
+{
+	struct kvm_mmu *mmu = v->mmu->mmu;
+	struct mmu_root *r = &mmu->roots[0];
+	int ret;
+
+	if (likely(r->hpa != HPA_INVALID && !hpa_page(r->hpa)->role.invalid))
+		return 0;
+	if (!mmu->cpu_role.valid)
+		mmu_reset_context(v);
+	pthread_mutex_lock(&v->kvm->mmu_lock);
+	if (r->hpa != HPA_INVALID)
+		root_drop(v, r);
+	pages_make_room(v->kvm);
+	ret = mmu->root_role.direct && mmu->root_role.level > 3 ? alloc_direct_root(v, mmu)
+								: shadow_alloc_roots(v, mmu);
+	page_commit(v->kvm);
+	pthread_mutex_unlock(&v->kvm->mmu_lock);
+	if (ret)
+		return ret;
+	kvm_make_request(v, REQ_LOAD_MMU_PGD);
+	/* Addresses of tables are reused, and translations are tagged by them. */
+	kvm_make_request(v, REQ_TLB_FLUSH_CURRENT);
+	return 0;
+}

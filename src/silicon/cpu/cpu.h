@@ -6,11 +6,11 @@
  * The engine executes instructions from the isa state until somebody throws ISA_THROW_EXIT. All it
  * knows of VMX or SVM is struct sil_world (what translation is under way) and struct sil_virt_ops.
  *
- * RIP at a throw. While an instruction executes, c.insn points at it and c.s.rip is already past it.
- * Whoever throws leaves both alone: the engine moves c.s.rip back to the instruction, clears c.insn,
- * and then returns from engine_run. A hook that runs between instructions finds c.insn NULL and
- * c.s.rip where execution goes on. So a hook that records an exit takes sil_insn_rip(cpu) for RIP
- * and sil_insn_len(cpu) for the instruction length.
+ * RIP at a throw. While an instruction executes, c.insn points at it and c.s.rip is already past
+ * it. Whoever throws leaves both alone: the engine moves c.s.rip back to the instruction, clears
+ * c.insn, and then returns from engine_run. A hook that runs between instructions finds c.insn NULL
+ * and c.s.rip where execution goes on. So a hook that records an exit takes sil_insn_rip(cpu) for
+ * RIP and sil_insn_len(cpu) for the instruction length.
  */
 #ifndef SILICON_CPU_CPU_H
 #define SILICON_CPU_CPU_H
@@ -41,14 +41,14 @@ enum sil_nested { SIL_NESTED_NONE, SIL_NESTED_EPT, SIL_NESTED_NPT };
  * cpu_context_changed.
  */
 struct sil_world {
-	u16 vpid;        /* VPID or ASID; 0 if the feature is off */
-	u8 nested;       /* enum sil_nested */
-	u8 nested_levels; /* 4 or 5 */
-	bool ept_ad;     /* EPTP[6] */
-	bool ept_mbec;   /* mode-based execute control */
-	bool pml;        /* call virt->pml when an EPT dirty flag is set */
-	hpa_t nested_root; /* EPTP[51:12] << 12, or nCR3 */
-	hpa_t apic_page; /* APIC-access page, or SIL_NO_PAGE */
+	u16 vpid;	       /* VPID or ASID; 0 if the feature is off */
+	u8 nested;	       /* enum sil_nested */
+	u8 nested_levels;      /* 4 or 5 */
+	bool ept_ad;	       /* EPTP[6] */
+	bool ept_mbec;	       /* mode-based execute control */
+	bool pml;	       /* call virt->pml when an EPT dirty flag is set */
+	hpa_t nested_root;     /* EPTP[51:12] << 12, or nCR3 */
+	hpa_t apic_page;       /* APIC-access page, or SIL_NO_PAGE */
 	u64 npt_cr4, npt_efer; /* NPT: host CR4 and EFER, which format and reserved bits follow */
 };
 #define SIL_NO_PAGE (~0ull)
@@ -58,7 +58,7 @@ struct sil_access {
 	u64 la;
 	u32 offset; /* in the page */
 	u32 size;
-	u32 how;    /* ISA_ACC_* */
+	u32 how; /* ISA_ACC_* */
 };
 
 /*
@@ -72,7 +72,7 @@ struct sil_virt_ops {
 	const struct isa_ops *isa;
 	int (*machine_init)(struct sil_machine *m); /* 0 or -errno; may be NULL */
 	void (*machine_fini)(struct sil_machine *m);
-	int (*cpu_init)(struct sil_cpu *cpu);       /* 0 or -errno; may be NULL */
+	int (*cpu_init)(struct sil_cpu *cpu); /* 0 or -errno; may be NULL */
 	void (*cpu_fini)(struct sil_cpu *cpu);
 	/* RDMSR in root mode of the vendor's capability MSRs: 0 or -EINVAL. Any thread. */
 	int (*root_rdmsr)(const struct sil_machine *m, u32 index, u64 *val);
@@ -80,8 +80,8 @@ struct sil_virt_ops {
 	/*
 	 * An exception (hardware exception, #BP, #OF, INT1) is about to be delivered. RFLAGS.RF is
 	 * as it would be pushed; CR2, DR6 and XFD_ERR are not written yet (ev->payload has them).
-	 * An exception that delivery of another event caused finds that one in cpu->vectoring. It is
-	 * asked about as itself first and, if it makes a double fault, again as #DF, then with
+	 * An exception that delivery of another event caused finds that one in cpu->vectoring. It
+	 * is asked about as itself first and, if it makes a double fault, again as #DF, then with
 	 * vectoring empty (SDM vol. 3C, 28.2.4).
 	 */
 	void (*exception)(struct sil_cpu *cpu, const struct isa_event *ev);
@@ -89,7 +89,7 @@ struct sil_virt_ops {
 	/*
 	 * Exits that are traps of the instruction just executed: MTF, TPR below threshold,
 	 * APIC-write. Called at an instruction boundary if SIL_REQ_EVENT is set or step_exits is,
-	 * before pending debug exceptions.
+	 * before pending debug exceptions. MTF is due only if cpu->stepped.
 	 */
 	void (*trap_exits)(struct sil_cpu *cpu);
 	/*
@@ -116,11 +116,13 @@ struct sil_virt_ops {
 	void (*apic_access)(struct sil_cpu *cpu, const struct sil_access *a, void *data);
 };
 
+#define SIL_CPUID_BITS 128
 struct sil_machine {
 	struct sil_config cfg;
 	const struct sil_virt_ops *virt;
-	void *vendor;               /* of virt */
+	void *vendor; /* of virt */
 	u8 maxphyaddr;
+	u64 cr4_supported;	    /* as cpu_cr4_supported */
 	struct code_registry *code; /* pages that code was decoded from (interp/codepage.h) */
 	pthread_mutex_t cpus_lock;  /* guards the list and each cpu's shoot-down queue */
 	struct sil_cpu *cpus;
@@ -140,7 +142,7 @@ struct sil_cpu {
 	struct sil_cpu *next; /* m->cpus */
 	struct tlb *tlb;
 	struct interp *interp;
-	void *vendor;         /* of virt: struct vtx_cpu, ... */
+	void *vendor; /* of virt: struct vtx_cpu, ... */
 
 	/* ---- set by the vendor ---- */
 	struct sil_world world;
@@ -158,10 +160,13 @@ struct sil_cpu {
 	/* Event to deliver first thing in engine_run (engine_inject). */
 	bool inject_valid;
 	struct isa_event inject;
+	/* An instruction or event delivery has completed since entry: MTF is due (trap_exits). */
+	bool stepped;
 	/* Machine check pending: host address and kind of the access (sil_memory_error). */
 	hva_t mem_error;
 	bool mem_error_write;
-	bool mem_locked; /* this cpu holds m->split_lock */
+	bool mem_error_pending; /* the guard caught it; to be raised */
+	bool mem_locked;	/* this cpu holds m->split_lock */
 
 	/* End of the block being run; 0 makes the engine stop after this instruction. */
 	const struct isa_insn *volatile block_end;
@@ -171,9 +176,14 @@ struct sil_cpu {
 	 * below PAGE_SIZE. Invalid (FETCH_NONE) after anything that may change the mapping. */
 	u64 fetch_neg_page, fetch_addend;
 
-	u8 bp_data;  /* DR7: enabled data (and I/O) breakpoints, one bit each */
-	u8 bp_insn;  /* enabled instruction breakpoints */
-	bool ac_check; /* #AC is on: no TLB entries */
+	u64 dbg_dr7, dbg_dr[4]; /* what bp_data and bp_insn were made from */
+	u8 bp_data;		/* DR7: enabled data (and I/O) breakpoints, one bit each */
+	u8 bp_insn;		/* enabled instruction breakpoints */
+	bool ac_check;		/* #AC is on: no TLB entries */
+	u64 bp_hit; /* data breakpoints the current instruction has met (pending_dbg bits) */
+
+	bool no_trap; /* the instruction takes no single-step trap */
+	bool step_rf; /* RF was set before the instruction being stepped */
 
 	/* Read-modify-write on a code page: look at it again after the instruction. */
 	hva_t rmw_hva;
@@ -183,10 +193,11 @@ struct sil_cpu {
 	struct sil_shoot shoot[SIL_SHOOT_MAX];
 	unsigned nshoot;
 	bool shoot_overflow;
-	u64 shoot_seq;  /* posted */
+	u64 shoot_seq;	/* posted */
+	u64 shoot_wait; /* the newest that another cpu waits for */
 	u64 shoot_done; /* served; read by others */
-	bool running;   /* in the guest: must serve shoot-downs before they count as done */
-	bool waiting;   /* on the futex of c.request */
+	bool running;	/* in the guest: must serve shoot-downs before they count as done */
+	bool waiting;	/* on the futex of c.request */
 
 	jmp_buf catch;
 	struct guard guard;

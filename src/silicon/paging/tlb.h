@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The TLB: banks of 256 read, 256 write and 256 execute entries, each for one context. Switching
+ * context (CPL, CR3, world) switches banks; only the architecture's flushes empty them.
+ *
+ * An entry is what an access under the bank's role was allowed to do, so permissions are not
+ * checked again. There is no write entry for a page that code was decoded from, and neither read
+ * nor write entries where accesses have to be seen: APIC-access page, data breakpoints, alignment
+ * checks.
+ */
+#ifndef SILICON_PAGING_TLB_H
+#define SILICON_PAGING_TLB_H
+
+#include "silicon/paging/paging.h"
+
+enum tlb_set { TLB_R, TLB_W, TLB_X, TLB_NSETS };
+
+struct tlb_key {
+	hpa_t nested_root; /* EPTRTA; 0 without nested paging */
+	u32 role;	   /* ROLE_* */
+	u16 vpid, pcid;
+	u32 pkru, pkrs; /* 0 unless CR4 enables them */
+};
+
+struct tlb_bank {
+	struct isa_tlb rw; /* sets R and W */
+	struct isa_tlbe x[ISA_TLB_SIZE];
+	/* One bit per entry: in use; made from a global page. */
+	u64 used[TLB_NSETS][ISA_TLB_SIZE / 64];
+	u64 global[TLB_NSETS][ISA_TLB_SIZE / 64];
+	struct tlb_key key;
+	u64 stamp; /* last switched to; 0: never */
+};
+
+#define NESTED_TLB_SIZE 1024
+struct nested_tlbe {
+	u64 gpn, hpn;
+	hpa_t root;
+	unsigned kinds;
+};
+
+#define TLB_NBANKS 16
+struct tlb {
+	struct tlb_bank bank[TLB_NBANKS];
+	struct nested_tlbe nested[NESTED_TLB_SIZE];
+	struct tlb_key key;	 /* of the current context, role without USER and AC */
+	struct tlb_bank *cur;	 /* c.tlb */
+	struct tlb_bank *cls[4]; /* banks of the context by USER and AC; NULL: not looked up */
+	u64 clock;
+};
+
+int tlb_create(struct sil_cpu *cpu); /* 0 or -ENOMEM */
+void tlb_destroy(struct sil_cpu *cpu);
+/* Control registers, world or CPL changed: makes the right bank current. */
+void tlb_switch(struct sil_cpu *cpu);
+static inline u32 tlb_cur_role(const struct sil_cpu *cpu)
+{
+	return cpu->tlb->cur->key.role;
+}
+
+/* Host address of @la for an access @how, filling the TLB; NULL on the APIC-access page. Throws. */
+void *tlb_translate(struct sil_cpu *cpu, u64 la, unsigned how);
+/* Makes instructions at linear @la reachable: fetch_neg_page, fetch_addend. Throws. */
+void tlb_fetch(struct sil_cpu *cpu, u64 la);
+/* Host address of the instruction byte at @la without changing the fetch page. Throws. */
+const u8 *tlb_fetch_ptr(struct sil_cpu *cpu, u64 la);
+
+/* Drops @la from every bank of the current VPID and PCID (a #PF or violation at it). */
+void tlb_drop_la(struct sil_cpu *cpu, u64 la);
+/* Drops write entries that lead to the host page @page, from all banks. */
+void tlb_drop_writes(struct sil_cpu *cpu, hva_t page);
+void tlb_drop_all_writes(struct sil_cpu *cpu);
+/* Drops all execute entries: fetches look at the page again. */
+void tlb_drop_exec(struct sil_cpu *cpu);
+/* Drops all read and write entries (breakpoints changed). */
+void tlb_drop_data(struct sil_cpu *cpu);
+/* INVLPG, and INVPCID of one address. */
+void tlb_invlpg(struct sil_cpu *cpu, u64 la);
+void tlb_flush_pcid_page(struct sil_cpu *cpu, u16 pcid, u64 la, bool keep_global);
+void nested_flush_gpa(struct sil_cpu *cpu, gpa_t gpa);
+
+static inline void tlb_fetch_lost(struct sil_cpu *cpu)
+{
+	/* Addresses are canonical or 32-bit when they are compared: -2^62 plus such an address
+	 * is never below PAGE_SIZE. */
+	cpu->fetch_neg_page = 1ull << 62;
+}
+
+#endif

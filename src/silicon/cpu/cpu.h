@@ -122,7 +122,8 @@ struct sil_machine {
 	const struct sil_virt_ops *virt;
 	void *vendor; /* of virt */
 	u8 maxphyaddr;
-	u64 cr4_supported;	    /* as cpu_cr4_supported */
+	u64 cpuid_bits[SIL_CPUID_BITS / 64]; /* flags of spec/cpuid.def that are on */
+	u64 cr4_supported;		     /* as cpu_cr4_supported */
 	struct code_registry *code; /* pages that code was decoded from (interp/codepage.h) */
 	pthread_mutex_t cpus_lock;  /* guards the list and each cpu's shoot-down queue */
 	struct sil_cpu *cpus;

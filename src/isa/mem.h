@@ -18,26 +18,26 @@ static inline void *isa_tlb_hit(const struct isa_tlbe *set, u64 la, unsigned siz
 	return likely(la + e->neg_page <= PAGE_SIZE - size) ? (void *)(la + e->addend) : NULL;
 }
 
-#define ISA_DEFINE_LD(bits)                                                                        \
-	static inline u##bits isa_ld##bits(struct isa_cpu *c, u64 la, unsigned how)                \
-	{                                                                                          \
-		void *p = isa_tlb_hit(c->tlb->r, la, bits / 8);                                    \
-		u##bits v;                                                                         \
-                                                                                                   \
-		if (likely(p != NULL))                                                             \
-			return __atomic_load_n((u##bits __attribute__((aligned(1))) *)p,           \
-					       __ATOMIC_RELAXED);                                  \
-		c->ops->mem_read(c, la, &v, sizeof(v), how);                                       \
-		return v;                                                                          \
-	}                                                                                          \
-	static inline void isa_st##bits(struct isa_cpu *c, u64 la, u##bits v, unsigned how)        \
-	{                                                                                          \
-		void *p = isa_tlb_hit(c->tlb->w, la, bits / 8);                                    \
-                                                                                                   \
-		if (likely(p != NULL))                                                             \
-			memcpy(p, &v, sizeof(v));                                                  \
-		else                                                                               \
-			c->ops->mem_write(c, la, &v, sizeof(v), how | ISA_ACC_WRITE);              \
+#define ISA_DEFINE_LD(bits)                                                                 \
+	static inline u##bits isa_ld##bits(struct isa_cpu *c, u64 la, unsigned how)         \
+	{                                                                                   \
+		void *p = isa_tlb_hit(c->tlb->r, la, bits / 8);                             \
+		u##bits v;                                                                  \
+                                                                                            \
+		if (likely(p != NULL))                                                      \
+			return __atomic_load_n((u##bits __attribute__((aligned(1))) *)p,    \
+					       __ATOMIC_RELAXED);                           \
+		c->ops->mem_read(c, la, &v, sizeof(v), how);                                \
+		return v;                                                                   \
+	}                                                                                   \
+	static inline void isa_st##bits(struct isa_cpu *c, u64 la, u##bits v, unsigned how) \
+	{                                                                                   \
+		void *p = isa_tlb_hit(c->tlb->w, la, bits / 8);                             \
+                                                                                            \
+		if (likely(p != NULL))                                                      \
+			memcpy(p, &v, sizeof(v));                                           \
+		else                                                                        \
+			c->ops->mem_write(c, la, &v, sizeof(v), how | ISA_ACC_WRITE);       \
 	}
 ISA_DEFINE_LD(8)
 ISA_DEFINE_LD(16)
@@ -93,6 +93,8 @@ static inline u64 isa_linear(struct isa_cpu *c, unsigned seg, u64 offset, unsign
 {
 	if (likely(c->mode == ISA_LONG64))
 		return seg < FS ? offset : offset + c->s.seg[seg].base;
+	if (likely(c->flat && seg < FS && seg != CS && offset + size <= 1ull << 32))
+		return offset;
 	return isa_seg_linear(c, seg, offset, size, how);
 }
 

@@ -190,6 +190,21 @@ static u8 string_seg(const ZydisDecodedInstruction *zi, enum isa_mode mode)
 	return DS;
 }
 
+/* Strings repeat with either prefix; of several the last one counts (seen on processors). */
+static u8 string_rep(const ZydisDecodedInstruction *zi)
+{
+	u8 p = 0;
+	unsigned k;
+
+	for (k = 0; k < zi->raw.prefix_count; k++) {
+		if (zi->raw.prefixes[k].value == 0xf3)
+			p = ISA_P_REP;
+		else if (zi->raw.prefixes[k].value == 0xf2)
+			p = ISA_P_REPNE;
+	}
+	return p;
+}
+
 static enum isa_alt which(const ZydisDecodedInstruction *zi, const struct isa_insn *insn)
 {
 	if (zi->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
@@ -255,8 +270,11 @@ enum isa_decode_result isa_decode(const u8 *bytes, size_t n, enum isa_mode mode,
 	insn->op = isa_op_of(zi.mnemonic, which(&zi, insn));
 	row = &isa_rows[insn->op];
 	insn->flags = row->flags;
-	if (insn->flags & ISA_F_STR)
+	if (insn->flags & ISA_F_STR) {
 		insn->seg = string_seg(&zi, mode);
+		insn->prefixes &= ~(ISA_P_REP | ISA_P_REPNE);
+		insn->prefixes |= string_rep(&zi);
+	}
 	if (insn->op == ISA_OP_UNKNOWN) {
 		insn->exec = isa_exec_ud;
 		return ISA_DECODE_UD;

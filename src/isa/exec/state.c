@@ -2,8 +2,7 @@
 /* Throwing, derived state, reset. */
 #include <string.h>
 
-#include "isa/flags.h"
-#include "isa/insn_table.h"
+#include "isa/exec/segment.h"
 
 void isa_throw(struct isa_cpu *c, enum isa_throw what)
 {
@@ -40,13 +39,6 @@ void isa_raise_db(struct isa_cpu *c, u64 dr6_bits)
 	raise(c, X86_DB, false, 0, dr6_bits);
 }
 
-/* Readable and writable from address 0 to 4 GiB - 1 without a check. */
-static bool flat_data(const struct isa_seg *s)
-{
-	return !(s->ar & SEG_AR_UNUSABLE) && (s->ar & SEG_AR_P) && !s->base &&
-	       s->limit == 0xffffffff && (s->ar & (SEG_AR_S | 0xe)) == (SEG_AR_S | 2);
-}
-
 void isa_mode_changed(struct isa_cpu *c)
 {
 	const struct isa_sys *s = &c->s;
@@ -71,13 +63,10 @@ void isa_mode_changed(struct isa_cpu *c)
 		else
 			c->mode = big ? ISA_PROT32 : ISA_PROT16;
 		c->rip_mask = 0xffffffff;
-		c->sp_mask = ss->ar & SEG_AR_DB ? 0xffffffff : 0xffff;
 	}
 	c->va_bits = s->cr4 & CR4_LA57 && (s->efer & EFER_LMA) ? 57 : 48;
 
-	c->flat = pe && !v86 && !cs->base && cs->limit == 0xffffffff && (cs->ar & SEG_AR_P) &&
-		  (cs->ar & (SEG_AR_S | 0xa)) == (SEG_AR_S | 0xa) && flat_data(&s->seg[DS]) &&
-		  flat_data(&s->seg[ES]) && flat_data(ss);
+	seg_changed(c);
 	c->ops->mode_changed(c);
 }
 

@@ -20,7 +20,7 @@
 #include "kvmapi/kvmless.h"
 #include "spec/abi/kvm.h"
 
-#define io kvmless_ioctl
+#define io(...) kvmless_ioctl(__VA_ARGS__)
 
 /* The call fails with this errno. */
 #define assert_errno(call, expected)                                         \

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory slots and dirty logs as seen through the API. */
+#include "api.h"
+
+#include <sys/resource.h>
+
+static long region(int vm, u32 slot, u32 flags, u64 gpa, u64 size, void *mem)
+{
+	struct kvm_userspace_memory_region r = {slot, flags, gpa, size, (u64)mem};
+
+	return io(vm, KVM_SET_USER_MEMORY_REGION, &r);
+}
+
+static void test_slots(void **state)
+{
+	struct kvm_userspace_memory_region2 r2 = {.slot = 9, .flags = KVM_MEM_GUEST_MEMFD};
+	struct test_vm t;
+	u8 *m;
+
+	test_vm_create(&t, 0);
+	m = t.mem;
+	/* Bad arguments */
+	assert_errno(region(t.vm, 1, 0, 0x400000, PAGE_SIZE + 1, m), EINVAL);
+	assert_errno(region(t.vm, 1, 0, 0x400001, PAGE_SIZE, m), EINVAL);
+	assert_errno(region(t.vm, 1, 0, 0x400000, PAGE_SIZE, m + 1), EINVAL);
+	assert_errno(region(t.vm, 1, 0, 0ul - PAGE_SIZE, 2 * PAGE_SIZE, m), EINVAL);
+	assert_errno(region(t.vm, 1, 0xf0, 0x400000, PAGE_SIZE, m), EINVAL);
+	assert_errno(region(t.vm, 0xffff, 0, 0x400000, PAGE_SIZE, m), EINVAL);
+	assert_errno(region(t.vm, 0x7fff0001, 0, 0x400000, PAGE_SIZE, m), EINVAL);
+	assert_errno(region(t.vm, 1, 0, 0x400000, PAGE_SIZE, (void *)0xffff800000000000), EINVAL);
+	assert_errno(region(t.vm, 1, 0, 0x400000, 1ul << 44, m), EINVAL);
+	assert_errno(region(t.vm, 1, KVM_MEM_GUEST_MEMFD, 0x400000, PAGE_SIZE, m), EINVAL);
+	assert_errno(io(t.vm, KVM_SET_USER_MEMORY_REGION2, &r2), EINVAL);
+	/* Overlap with slot 0: 0 - 2 MiB */
+	assert_errno(region(t.vm, 1, 0, 0, PAGE_SIZE, m), EEXIST);
+	assert_errno(region(t.vm, 1, 0, MEM_SIZE - PAGE_SIZE, 2 * PAGE_SIZE, m), EEXIST);
+	assert_ok(region(t.vm, 1, 0, MEM_SIZE, PAGE_SIZE, m));
+	/* Deleting what is not there */
+	assert_errno(region(t.vm, 2, 0, 0, 0, NULL), EINVAL);
+	/* A slot's size, backing and read-only flag are fixed */
+	assert_errno(region(t.vm, 1, 0, MEM_SIZE, 2 * PAGE_SIZE, m), EINVAL);
+	assert_errno(region(t.vm, 1, 0, MEM_SIZE, PAGE_SIZE, m + PAGE_SIZE), EINVAL);
+	assert_errno(region(t.vm, 1, KVM_MEM_READONLY, MEM_SIZE, PAGE_SIZE, m), EINVAL);
+	/* Move onto another, beside it, delete, again */
+	assert_errno(region(t.vm, 1, 0, 0x1000, PAGE_SIZE, m), EEXIST);
+	assert_ok(region(t.vm, 1, 0, MEM_SIZE + PAGE_SIZE, PAGE_SIZE, m));
+	assert_ok(region(t.vm, 1, KVM_MEM_LOG_DIRTY_PAGES, MEM_SIZE + PAGE_SIZE, PAGE_SIZE, m));
+	assert_ok(region(t.vm, 1, 0, MEM_SIZE + PAGE_SIZE, PAGE_SIZE, m));
+	assert_ok(region(t.vm, 1, 0, MEM_SIZE + PAGE_SIZE, 0, m));
+	assert_errno(region(t.vm, 1, 0, MEM_SIZE + PAGE_SIZE, 0, m), EINVAL);
+	assert_ok(region(t.vm, 1, KVM_MEM_READONLY, MEM_SIZE, PAGE_SIZE, m));
+	/* Nothing mapped there yet: that is found out when the guest goes there */
+	assert_ok(region(t.vm, 3, 0, 0x800000, PAGE_SIZE, (void *)0x10000));
+	test_vm_destroy(&t);
+}
+
+GUEST(touch, ".code64\n"
+	     "1: mov (%rbx), %al\n"
+	     "   test %rcx, %rcx\n"
+	     "   jz 2f\n"
+	     "   movb $0x5a, (%rbx)\n"
+	     "2: hlt\n"
+	     "   jmp 1b");
+
+static void run_touch(struct test_vm *t, u64 gpa, bool write)
+{
+	struct kvm_regs r;
+
+	assert_ok(io(t->vcpu, KVM_GET_REGS, &r));
+	r.rip = CODE_GPA;
+	r.rbx = gpa;
+	r.rcx = write;
+	assert_ok(io(t->vcpu, KVM_SET_REGS, &r));
+}
+
+/* A slot over memory that the program has unmapped: KVM_RUN fails, and works once there is memory.
+ */
+static void test_unmapped(void **state)
+{
+	struct test_vm t;
+	u8 *m = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	test_vm_create(&t, 0);
+	set_region(t.vm, 1, 0, 0x400000, PAGE_SIZE, m);
+	test_vm_start(&t, MODE_LONG, touch);
+	run_touch(&t, 0x400000, true);
+	test_run_to_hlt(&t);
+	assert_int_equal(m[0], 0x5a);
+	munmap(m, PAGE_SIZE);
+	run_touch(&t, 0x400000, false);
+	assert_errno(io(t.vcpu, KVM_RUN, 0), EFAULT);
+	assert_errno(io(t.vcpu, KVM_RUN, 0), EFAULT);
+	assert_ptr_equal(mmap(m, PAGE_SIZE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 m);
+	m[0] = 0x77;
+	test_run_to_hlt(&t);
+	struct kvm_regs r;
+	assert_ok(io(t.vcpu, KVM_GET_REGS, &r));
+	assert_int_equal(r.rax & 0xff, 0x77);
+	/* Read-only memory of the program: reading works, writing is EFAULT. */
+	mprotect(m, PAGE_SIZE, PROT_READ);
+	run_touch(&t, 0x400000, false);
+	test_run_to_hlt(&t);
+	run_touch(&t, 0x400000, true);
+	assert_errno(io(t.vcpu, KVM_RUN, 0), EFAULT);
+	munmap(m, PAGE_SIZE);
+	test_vm_destroy(&t);
+}
+
+static void test_readonly(void **state)
+{
+	struct test_vm t;
+	u8 *m = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	test_vm_create(&t, 0);
+	m[0] = 0x11;
+	set_region(t.vm, 1, KVM_MEM_READONLY, 0x400000, PAGE_SIZE, m);
+	test_vm_start(&t, MODE_LONG, touch);
+	run_touch(&t, 0x400000, false);
+	test_run_to_hlt(&t);
+	run_touch(&t, 0x400000, true);
+	assert_int_equal(test_run(&t), KVM_EXIT_MMIO);
+	assert_int_equal(t.run->mmio.is_write, 1);
+	assert_int_equal(t.run->mmio.phys_addr, 0x400000);
+	assert_int_equal(t.run->mmio.data[0], 0x5a);
+	test_run_to_hlt(&t);
+	assert_int_equal(m[0], 0x11);
+	munmap(m, PAGE_SIZE);
+	test_vm_destroy(&t);
+}
+
+static void test_dirty_log(void **state)
+{
+	struct kvm_dirty_log log = {.slot = 1};
+	struct kvm_clear_dirty_log clear = {.slot = 1};
+	struct test_vm t;
+	u64 bitmap[2];
+	u8 *m = mmap(NULL, 100 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		     0);
+
+	test_vm_create(&t, 0);
+	set_region(t.vm, 1, KVM_MEM_LOG_DIRTY_PAGES, 0x400000, 100 * PAGE_SIZE, m);
+	log.dirty_bitmap = bitmap;
+	clear.dirty_bitmap = bitmap;
+	log.slot = 0; /* logs nothing */
+	assert_errno(io(t.vm, KVM_GET_DIRTY_LOG, &log), ENOENT);
+	log.slot = 7;
+	assert_errno(io(t.vm, KVM_GET_DIRTY_LOG, &log), ENOENT);
+	log.slot = 0xffff;
+	assert_errno(io(t.vm, KVM_GET_DIRTY_LOG, &log), EINVAL);
+	log.slot = 1;
+	test_vm_start(&t, MODE_LONG, touch);
+	run_touch(&t, 0x400000 + 70 * PAGE_SIZE, true);
+	test_run_to_hlt(&t);
+	run_touch(&t, 0x400000 + 3 * PAGE_SIZE, true);
+	test_run_to_hlt(&t);
+	run_touch(&t, 0x400000 + 5 * PAGE_SIZE, false);
+	test_run_to_hlt(&t);
+	assert_ok(io(t.vm, KVM_GET_DIRTY_LOG, &log));
+	assert_int_equal(bitmap[0], BIT(3));
+	assert_int_equal(bitmap[1], BIT(6));
+	assert_ok(io(t.vm, KVM_GET_DIRTY_LOG, &log));
+	assert_int_equal(bitmap[0] | bitmap[1], 0);
+	/* The same page again, now that it has been collected */
+	run_touch(&t, 0x400000 + 3 * PAGE_SIZE, true);
+	test_run_to_hlt(&t);
+	log.dirty_bitmap = (void *)8;
+	assert_errno(io(t.vm, KVM_GET_DIRTY_LOG, &log), EFAULT);
+	log.dirty_bitmap = bitmap;
+	run_touch(&t, 0x400000 + 4 * PAGE_SIZE, true);
+	test_run_to_hlt(&t);
+	assert_ok(io(t.vm, KVM_GET_DIRTY_LOG, &log));
+	assert_true(bitmap[0] & BIT(4));
+
+	clear.first_page = 1;
+	assert_errno(io(t.vm, KVM_CLEAR_DIRTY_LOG, &clear), EINVAL);
+	clear.first_page = 0;
+	clear.num_pages = 101;
+	assert_errno(io(t.vm, KVM_CLEAR_DIRTY_LOG, &clear), EINVAL);
+	clear.num_pages = 0xffffffff;
+	assert_errno(io(t.vm, KVM_CLEAR_DIRTY_LOG, &clear), EINVAL);
+	clear.num_pages = 100;
+	assert_ok(io(t.vm, KVM_CLEAR_DIRTY_LOG, &clear));
+	munmap(m, 100 * PAGE_SIZE);
+	test_vm_destroy(&t);
+}
+
+/* With manual protection, reading the log does not clear it; KVM_CLEAR_DIRTY_LOG does. */
+static void test_manual_protect(void **state)
+{
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+				     .args = {KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE}};
+	struct kvm_dirty_log log = {.slot = 1};
+	struct kvm_clear_dirty_log clear = {.slot = 1, .num_pages = 64};
+	struct test_vm t;
+	u64 bitmap;
+	u8 *m = mmap(NULL, 64 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		     0);
+
+	test_vm_create(&t, 0);
+	if (!io(t.vm, KVM_CHECK_EXTENSION, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2))
+		skip();
+	cap.args[0] = 8;
+	assert_errno(io(t.vm, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
+	assert_ok(io(t.vm, KVM_ENABLE_CAP, &cap));
+	log.dirty_bitmap = clear.dirty_bitmap = &bitmap;
+	set_region(t.vm, 1, KVM_MEM_LOG_DIRTY_PAGES, 0x400000, 64 * PAGE_SIZE, m);
+	test_vm_start(&t, MODE_LONG, touch);
+	run_touch(&t, 0x400000 + 9 * PAGE_SIZE, true);
+	test_run_to_hlt(&t);
+	for (int i = 0; i < 2; i++) {
+		assert_ok(io(t.vm, KVM_GET_DIRTY_LOG, &log));
+		assert_int_equal(bitmap, BIT(9));
+	}
+	assert_ok(io(t.vm, KVM_CLEAR_DIRTY_LOG, &clear));
+	assert_ok(io(t.vm, KVM_GET_DIRTY_LOG, &log));
+	assert_int_equal(bitmap, 0);
+	run_touch(&t, 0x400000 + 9 * PAGE_SIZE, true);
+	test_run_to_hlt(&t);
+	assert_ok(io(t.vm, KVM_GET_DIRTY_LOG, &log));
+	assert_int_equal(bitmap, BIT(9));
+	munmap(m, 64 * PAGE_SIZE);
+	test_vm_destroy(&t);
+}
+
+/* Deleted under the guest: the same address is MMIO then, and memory again when the slot is back.
+ */
+static void test_delete(void **state)
+{
+	struct test_vm t;
+	u8 *m = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	test_vm_create(&t, 0);
+	set_region(t.vm, 1, 0, 0x400000, PAGE_SIZE, m);
+	test_vm_start(&t, MODE_LONG, touch);
+	for (int i = 0; i < 3; i++) {
+		run_touch(&t, 0x400000, true);
+		test_run_to_hlt(&t);
+		set_region(t.vm, 1, 0, 0x400000, 0, NULL);
+		run_touch(&t, 0x400000, false);
+		assert_int_equal(test_run(&t), KVM_EXIT_MMIO);
+		assert_int_equal(t.run->mmio.is_write, 0);
+		assert_int_equal(t.run->mmio.len, 1);
+		t.run->mmio.data[0] = 0x42;
+		test_run_to_hlt(&t);
+		struct kvm_regs r;
+		assert_ok(io(t.vcpu, KVM_GET_REGS, &r));
+		assert_int_equal(r.rax & 0xff, 0x42);
+		set_region(t.vm, 1, 0, 0x400000, PAGE_SIZE, m);
+	}
+	munmap(m, PAGE_SIZE);
+	test_vm_destroy(&t);
+}
+
+static void test_many_slots(void **state)
+{
+	struct test_vm t;
+	int n;
+
+	test_vm_create(&t, 0);
+	n = MIN(io(t.vm, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS), 2000);
+	for (int i = 1; i < n; i++)
+		set_region(t.vm, i, 0, 0x10000000 + i * 0x2000ul, PAGE_SIZE,
+			   t.mem + i % 256 * PAGE_SIZE);
+	assert_errno(region(t.vm, n == 2000 ? 0xffff : n, 0, 1ul << 40, PAGE_SIZE, t.mem), EINVAL);
+	for (int i = n - 1; i > 0; i--)
+		set_region(t.vm, i, 0, 0, 0, NULL);
+	test_vm_destroy(&t);
+}
+
+static void test_many_vcpus(void **state)
+{
+	struct rlimit lim;
+	struct test_vm t;
+	int *fd = calloc(300, sizeof(int)), n;
+
+	getrlimit(RLIMIT_NOFILE, &lim);
+	lim.rlim_cur = lim.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &lim);
+	test_vm_create(&t, TEST_VM_IRQCHIP);
+	n = MIN(300, io(t.kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS));
+	for (int i = 0; i < n; i++)
+		fd[i] = assert_ok(io(t.vm, KVM_CREATE_VCPU, i));
+	for (int i = 0; i < n; i++) {
+		struct kvm_mp_state mp;
+
+		assert_ok(io(fd[i], KVM_GET_MP_STATE, &mp));
+		assert_int_equal(mp.mp_state,
+				 i ? KVM_MP_STATE_UNINITIALIZED : KVM_MP_STATE_RUNNABLE);
+	}
+	for (int i = 0; i < n; i++)
+		kvmless_close(fd[i]);
+	free(fd);
+	test_vm_destroy(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_slots),	       cmocka_unit_test(test_many_slots),
+		cmocka_unit_test(test_many_vcpus),     cmocka_unit_test(test_unmapped),
+		cmocka_unit_test(test_readonly),       cmocka_unit_test(test_dirty_log),
+		cmocka_unit_test(test_manual_protect), cmocka_unit_test(test_delete),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

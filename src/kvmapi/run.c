@@ -98,16 +98,14 @@ static void watch(int sig)
 	pthread_mutex_unlock(&act_lock);
 }
 
-/* Pending again, for the process or the thread as it was sent. */
+/*
+ * Pending again, for this thread. Whether it had been sent to the thread or to the process cannot
+ * be told (si_code differs between kernels); a signal that interrupts one vCPU is meant for its
+ * thread.
+ */
 static void send_again(int sig, siginfo_t *si)
 {
-	bool process =
-		si->si_code == SI_USER || si->si_code == SI_QUEUE || si->si_code == SI_KERNEL;
-
-	if (process)
-		syscall(SYS_rt_sigqueueinfo, getpid(), sig, si);
-	else
-		syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), sig, si);
+	syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), sig, si);
 }
 
 static long run_masked(struct api_vcpu *vc, u64 blocked)

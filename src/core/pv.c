@@ -194,49 +194,66 @@ static u64 thread_run_delay(void)
 
 #define STEAL_PERIOD_NS 10000000
 
+static gpa_t steal_gpa(const struct kvm_vcpu *v)
+{
+	return v->arch->pv.steal_msr & ~(KVM_STEAL_RESERVED_MASK | KVM_MSR_ENABLED);
+}
+
 void kvm_steal_time_update(struct kvm_vcpu *v)
 {
 	struct pv_state *pv = &v->arch->pv;
-	gpa_t gpa = pv->steal_msr & ~(KVM_STEAL_RESERVED_MASK | KVM_MSR_ENABLED);
 	struct kvm_steal_time st;
 	u64 delay;
-	u8 flags, zero = 0;
 
 	if (!(pv->steal_msr & KVM_MSR_ENABLED))
 		return;
-	if (vcpu_read_guest(v, gpa, &st, sizeof(st)))
+	kvm_steal_time_clear_preempted(v);
+	if (vcpu_read_guest(v, steal_gpa(v), &st, sizeof(st)))
 		return;
-	/* Another vCPU may ask for a flush through the byte until the moment it is taken. */
-	do {
-		flags = st.preempted;
-	} while (flags &&
-		 vcpu_cmpxchg_guest(v, gpa + offsetof(struct kvm_steal_time, preempted),
-				    &st.preempted, &zero, 1) == 1);
-	if ((flags & KVM_VCPU_FLUSH_TLB) && guest_pv_has(v, FEAT_KVM_PV_TLB_FLUSH))
-		kvm_make_request(v, REQ_TLB_FLUSH_GUEST);
 	delay = thread_run_delay();
 	st.version = (st.version | 1) + 2;
-	vcpu_write_guest(v, gpa + offsetof(struct kvm_steal_time, version), &st.version, 4);
+	vcpu_write_guest(v, steal_gpa(v) + offsetof(struct kvm_steal_time, version), &st.version, 4);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (delay > pv->steal_last)
 		st.steal += delay - pv->steal_last;
 	pv->steal_last = delay;
-	vcpu_write_guest(v, gpa, &st.steal, 8);
+	vcpu_write_guest(v, steal_gpa(v), &st.steal, 8);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	st.version++;
-	vcpu_write_guest(v, gpa + offsetof(struct kvm_steal_time, version), &st.version, 4);
+	vcpu_write_guest(v, steal_gpa(v) + offsetof(struct kvm_steal_time, version), &st.version, 4);
 	pv->steal_next_ns = kvm_now_ns(v->kvm) + STEAL_PERIOD_NS;
+}
+
+void kvm_steal_time_tick(struct kvm_vcpu *v)
+{
+	if ((v->arch->pv.steal_msr & KVM_MSR_ENABLED) &&
+	    kvm_now_ns(v->kvm) >= v->arch->pv.steal_next_ns)
+		kvm_steal_time_update(v);
+}
+
+void kvm_steal_time_clear_preempted(struct kvm_vcpu *v)
+{
+	gpa_t gpa = steal_gpa(v) + offsetof(struct kvm_steal_time, preempted);
+	u8 flags, zero = 0;
+
+	if (!(v->arch->pv.steal_msr & KVM_MSR_ENABLED))
+		return;
+	if (vcpu_read_guest(v, gpa, &flags, 1) || !flags)
+		return;
+	/* Another vCPU may ask for a flush through the byte until the moment it is taken. */
+	while (vcpu_cmpxchg_guest(v, gpa, &flags, &zero, 1) == 1)
+		;
+	if ((flags & KVM_VCPU_FLUSH_TLB) && guest_pv_has(v, FEAT_KVM_PV_TLB_FLUSH))
+		kvm_make_request(v, REQ_TLB_FLUSH_GUEST);
 }
 
 void kvm_steal_time_set_preempted(struct kvm_vcpu *v)
 {
-	struct pv_state *pv = &v->arch->pv;
-	gpa_t gpa = pv->steal_msr & ~(KVM_STEAL_RESERVED_MASK | KVM_MSR_ENABLED);
 	u8 val = KVM_VCPU_PREEMPTED;
 
-	if (!(pv->steal_msr & KVM_MSR_ENABLED))
-		return;
-	vcpu_write_guest(v, gpa + offsetof(struct kvm_steal_time, preempted), &val, 1);
+	if (v->arch->pv.steal_msr & KVM_MSR_ENABLED)
+		vcpu_write_guest(v, steal_gpa(v) + offsetof(struct kvm_steal_time, preempted), &val,
+				 1);
 }
 
 void pv_vcpu_reset(struct kvm_vcpu *v)

@@ -15,6 +15,10 @@ void kvm_guest_time_update(struct kvm_vcpu *v);
 void kvm_steal_time_update(struct kvm_vcpu *v);
 /* The vCPU's thread goes to sleep: other vCPUs need not spin for it or interrupt it. */
 void kvm_steal_time_set_preempted(struct kvm_vcpu *v);
+/* It is back: takes flushes that were asked for meanwhile. */
+void kvm_steal_time_clear_preempted(struct kvm_vcpu *v);
+/* Now and then: requests an update when the last is old. */
+void kvm_steal_time_tick(struct kvm_vcpu *v);
 void pv_vcpu_reset(struct kvm_vcpu *v);
 /* The guest's kvmclock now, ns. Any thread. */
 u64 kvm_get_kvmclock_ns(struct kvm *kvm);

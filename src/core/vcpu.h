@@ -64,7 +64,6 @@ struct vcpu_arch {
 	u32 nmi_queued;    /* any thread, atomic: arrived and not yet looked at */
 	unsigned nmi_pending; /* at most 2 */
 	bool smi_pending;
-	bool req_immediate_exit;
 	u8 event_exit_inst_len;
 	u8 sipi_vector;
 	bool init_pending_without_apic;
@@ -153,7 +152,10 @@ bool kvm_event_needs_reinjection(struct kvm_vcpu *v);
 void kvm_deliver_exception_payload(struct kvm_vcpu *v, struct queued_exception *ex);
 int kvm_cpu_has_injectable_intr(struct kvm_vcpu *v);
 bool kvm_vcpu_ready_for_interrupt_injection(struct kvm_vcpu *v);
-int kvm_check_and_inject_events(struct kvm_vcpu *v, bool *req_immediate_exit);
+/* @need_exit: the guest must exit again before its first instruction. */
+void kvm_check_and_inject_events(struct kvm_vcpu *v, bool *need_exit);
+/* REQ_NMI: those that arrived become pending. */
+void kvm_process_nmi(struct kvm_vcpu *v);
 void vcpu_events_reset(struct kvm_vcpu *v);
 /* KVM_EXIT_SHUTDOWN for a processor that shut itself down. Returns 0. */
 int kvm_exit_shutdown(struct kvm_vcpu *v);
@@ -166,6 +168,8 @@ int kvm_emulate_halt(struct kvm_vcpu *v);
 /* As kvm_emulate_halt without moving RIP. */
 int kvm_emulate_halt_noskip(struct kvm_vcpu *v);
 void kvm_vcpu_reset(struct kvm_vcpu *v, bool init);
+/* INIT and SIPI that have arrived. */
+void kvm_apic_accept_events(struct kvm_vcpu *v);
 bool kvm_vcpu_is_bsp(const struct kvm_vcpu *v);
 
 /* ---- vcpu_cr.c: control registers as instructions write them. 0, or 1 for #GP(0) ---- */

@@ -174,7 +174,7 @@ void interp_loop(struct sil_cpu *cpu)
 
 		if (unlikely(!cpu->block_end))
 			ended_early(cpu);
-		else if (b->check)
+		if (b->check && i == b->insn + b->n)
 			after(cpu, i - 1, rip + b->nbytes);
 	}
 }

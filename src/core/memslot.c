@@ -237,7 +237,6 @@ static int slots_replace(struct kvm *kvm, unsigned as, struct memslot *old, stru
 		free(old);
 	}
 	slots_publish(kvm, as, last);
-	mmu_generation_changed(kvm, last->generation);
 	free(gone);
 	if (new)
 		st->by_id[as][new->id] = new;
@@ -403,6 +402,7 @@ int vm_set_user_memory_region(struct kvm *kvm, const struct kvm_userspace_memory
 		return r;
 	pthread_mutex_lock(&kvm->slots_lock);
 	r = set_region_locked(kvm, mem, false);
+	mmu_generation_changed(kvm, kvm->slots->generation);
 	pthread_mutex_unlock(&kvm->slots_lock);
 	return r;
 }

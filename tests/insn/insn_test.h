@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Differential test of the instruction table: random instances of every user-level row, run on this
+ * CPU under single step and by the row's handler, and compared.
+ */
+#ifndef INSN_TEST_H
+#define INSN_TEST_H
+
+#include <Zydis/Zydis.h>
+
+#include "isa/feat.h"
+#include "isa/insn_table.h"
+#include "isa/isa.h"
+
+/* One arena at a low address, so that 32-bit code reaches it: data pages between two that fault,
+ * then a code page. */
+#define ARENA	   0x20000000ul
+#define DATA	   (ARENA + PAGE_SIZE)
+#define DATA_SIZE  (4 * PAGE_SIZE)
+#define CODE	   (DATA + DATA_SIZE + PAGE_SIZE)
+#define ARENA_SIZE (8 * PAGE_SIZE)
+
+struct tstate {
+	u64 gpr[16], rip, rflags;
+	struct isa_x87 x87; /* with MXCSR */
+	u8 vec[16][32];
+	bool faulted;
+	u8 vector;
+	u32 error;
+	u64 cr2;
+};
+
+/* One instance: bytes and what Zydis says about them. */
+struct instance {
+	u8 bytes[16];
+	enum isa_mode mode;
+	bool tlb; /* the interpreter finds data pages in its TLB */
+	ZydisDecodedInstruction zi;
+	ZydisDecodedOperand zo[ZYDIS_MAX_OPERAND_COUNT];
+};
+
+/* ---- rng.c-like helpers (gen.c) ---- */
+void rnd_seed(u64 seed);
+u64 rnd(void);
+static inline u64 rnd_below(u64 n)
+{
+	return rnd() % n;
+}
+
+/* gen.c: collects encodings of all mnemonics once; then makes instances with a fitting start state
+ * and memory contents. False if @mnemonic has no encoding in @mode or no instance was found. */
+void gen_init(void);
+unsigned gen_templates(unsigned mnemonic, enum isa_mode mode);
+bool gen_instance(unsigned op, unsigned mnemonic, enum isa_mode mode, struct instance *in,
+		  struct tstate *st);
+
+/* native.c */
+bool native_init(void);
+bool native_has_mode(enum isa_mode mode);
+void native_run(const struct instance *in, const struct tstate *from, struct tstate *to);
+
+/* interp.c */
+void interp_init(void);
+/* False if isa_decode disagrees with Zydis about the length. */
+void interp_run(const struct instance *in, const struct tstate *from, struct tstate *to);
+bool interp_feature(unsigned feat);
+
+#endif

@@ -81,6 +81,10 @@ long api_vcpu_stats_fd(struct ioctl_ctx *c);
 /* Brings the file of a statistics object up to date. */
 void stats_refresh(struct kobj *o);
 
+/* Where member @m of the program's structure of @type is: its pointer need not be aligned. */
+#define USER_FIELD(c, type, m) ((void *)((c)->arg + offsetof(type, m)))
+#define USER_ARG(c)	       ((void *)(c)->arg)
+
 /* A copy of @n elements of @size bytes at the program's @user; NULL and *@err set on failure.
  * free(). */
 void *dup_user(const void *user, size_t n, size_t size, int *err);

@@ -146,21 +146,20 @@ long api_run(struct ioctl_ctx *c)
 
 long api_set_signal_mask(struct ioctl_ctx *c)
 {
-	struct kvm_signal_mask *user = (void *)c->arg;
 	u64 mask;
 	u32 len;
 	long r;
 
-	if (!user) {
+	if (!c->arg) {
 		c->vcpu->sigmask_set = false;
 		return 0;
 	}
-	r = copy_from_user(&len, &user->len, sizeof(len));
+	r = copy_from_user(&len, USER_ARG(c), sizeof(len));
 	if (r)
 		return r;
 	if (len != sizeof(mask))
 		return -EINVAL;
-	r = copy_from_user(&mask, user->sigset, sizeof(mask));
+	r = copy_from_user(&mask, USER_FIELD(c, struct kvm_signal_mask, sigset), sizeof(mask));
 	if (r)
 		return r;
 	c->vcpu->sigmask = mask & ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));

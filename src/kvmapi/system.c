@@ -68,12 +68,11 @@ long api_sys_check_extension(struct ioctl_ctx *c)
 /* The count is written back before the verdict, so that a program can ask with 0 first. */
 long api_msr_list(struct ioctl_ctx *c, int (*fill)(u32 *list, u32 *n))
 {
-	struct kvm_msr_list *user = (void *)c->arg;
 	u32 room, n = MAX_MSR_LIST;
 	u32 *list;
 	long r;
 
-	r = copy_from_user(&room, &user->nmsrs, sizeof(room));
+	r = copy_from_user(&room, USER_ARG(c), sizeof(room));
 	if (r)
 		return r;
 	list = calloc(n, sizeof(*list));
@@ -81,23 +80,23 @@ long api_msr_list(struct ioctl_ctx *c, int (*fill)(u32 *list, u32 *n))
 		return -ENOMEM;
 	r = fill(list, &n);
 	if (!r)
-		r = copy_to_user(&user->nmsrs, &n, sizeof(n));
+		r = copy_to_user(USER_ARG(c), &n, sizeof(n));
 	if (!r && room < n)
 		r = -E2BIG;
 	if (!r)
-		r = copy_to_user(user->indices, list, n * sizeof(*list));
+		r = copy_to_user(USER_FIELD(c, struct kvm_msr_list, indices), list,
+				 n * sizeof(*list));
 	free(list);
 	return r;
 }
 
 long api_sys_get_cpuid(struct ioctl_ctx *c, int (*fill)(struct kvm_cpuid_entry2 *ents, u32 *n))
 {
-	struct kvm_cpuid2 *user = (void *)c->arg;
 	struct kvm_cpuid_entry2 *ents;
 	struct kvm_cpuid2 head;
 	long r;
 
-	r = copy_from_user(&head, user, sizeof(head));
+	r = copy_from_user(&head, USER_ARG(c), sizeof(head));
 	if (r)
 		return r;
 	if (head.nent < 1)
@@ -108,9 +107,10 @@ long api_sys_get_cpuid(struct ioctl_ctx *c, int (*fill)(struct kvm_cpuid_entry2 
 		return -ENOMEM;
 	r = fill(ents, &head.nent);
 	if (!r)
-		r = copy_to_user(user->entries, ents, head.nent * sizeof(*ents));
+		r = copy_to_user(USER_FIELD(c, struct kvm_cpuid2, entries), ents,
+				 head.nent * sizeof(*ents));
 	if (!r)
-		r = copy_to_user(user, &head, sizeof(head));
+		r = copy_to_user(USER_ARG(c), &head, sizeof(head));
 	free(ents);
 	return r;
 }
@@ -118,18 +118,17 @@ long api_sys_get_cpuid(struct ioctl_ctx *c, int (*fill)(struct kvm_cpuid_entry2 
 /* KVM_GET_MSRS and KVM_SET_MSRS on either kind of descriptor: @v NULL for the system's. */
 static long msr_io(struct ioctl_ctx *c, bool set)
 {
-	struct kvm_msrs *user = (void *)c->arg;
 	struct kvm_msr_entry *ents;
 	struct kvm_msrs head;
 	int err;
 	long r;
 
-	r = copy_from_user(&head, user, sizeof(head));
+	r = copy_from_user(&head, USER_ARG(c), sizeof(head));
 	if (r)
 		return r;
 	if (head.nmsrs >= MAX_IO_MSRS)
 		return -E2BIG;
-	ents = dup_user(user->entries, head.nmsrs, sizeof(*ents), &err);
+	ents = dup_user(USER_FIELD(c, struct kvm_msrs, entries), head.nmsrs, sizeof(*ents), &err);
 	if (!ents)
 		return err;
 	if (set)
@@ -138,7 +137,8 @@ static long msr_io(struct ioctl_ctx *c, bool set)
 		r = vcpu_get_msrs(c->v, ents, head.nmsrs);
 	else
 		r = sys_get_msrs(ents, head.nmsrs);
-	if (!set && r >= 0 && copy_to_user(user->entries, ents, head.nmsrs * sizeof(*ents)))
+	if (!set && r >= 0 &&
+	    copy_to_user(USER_FIELD(c, struct kvm_msrs, entries), ents, head.nmsrs * sizeof(*ents)))
 		r = -EFAULT;
 	free(ents);
 	return r;
@@ -163,18 +163,17 @@ long api_set_msrs(struct ioctl_ctx *c)
 
 long api_set_cpuid(struct ioctl_ctx *c)
 {
-	struct kvm_cpuid *user = (void *)c->arg;
 	struct kvm_cpuid_entry *ents;
 	struct kvm_cpuid head;
 	int err;
 	long r;
 
-	r = copy_from_user(&head, user, sizeof(head));
+	r = copy_from_user(&head, USER_ARG(c), sizeof(head));
 	if (r)
 		return r;
 	if (head.nent > MAX_CPUID_ENTRIES)
 		return -E2BIG;
-	ents = dup_user(user->entries, head.nent, sizeof(*ents), &err);
+	ents = dup_user(USER_FIELD(c, struct kvm_cpuid, entries), head.nent, sizeof(*ents), &err);
 	if (!ents)
 		return err;
 	r = vcpu_set_cpuid(c->v, ents, head.nent);
@@ -184,18 +183,17 @@ long api_set_cpuid(struct ioctl_ctx *c)
 
 long api_set_cpuid2(struct ioctl_ctx *c)
 {
-	struct kvm_cpuid2 *user = (void *)c->arg;
 	struct kvm_cpuid_entry2 *ents;
 	struct kvm_cpuid2 head;
 	int err;
 	long r;
 
-	r = copy_from_user(&head, user, sizeof(head));
+	r = copy_from_user(&head, USER_ARG(c), sizeof(head));
 	if (r)
 		return r;
 	if (head.nent > MAX_CPUID_ENTRIES)
 		return -E2BIG;
-	ents = dup_user(user->entries, head.nent, sizeof(*ents), &err);
+	ents = dup_user(USER_FIELD(c, struct kvm_cpuid2, entries), head.nent, sizeof(*ents), &err);
 	if (!ents)
 		return err;
 	r = vcpu_set_cpuid2(c->v, ents, head.nent);
@@ -205,12 +203,11 @@ long api_set_cpuid2(struct ioctl_ctx *c)
 
 long api_get_cpuid2(struct ioctl_ctx *c)
 {
-	struct kvm_cpuid2 *user = (void *)c->arg;
 	struct kvm_cpuid_entry2 *ents;
 	struct kvm_cpuid2 head;
 	long r;
 
-	r = copy_from_user(&head, user, sizeof(head));
+	r = copy_from_user(&head, USER_ARG(c), sizeof(head));
 	if (r)
 		return r;
 	ents = calloc(MAX_CPUID_ENTRIES, sizeof(*ents));
@@ -219,9 +216,10 @@ long api_get_cpuid2(struct ioctl_ctx *c)
 	head.nent = MIN(head.nent, (u32)MAX_CPUID_ENTRIES);
 	r = vcpu_get_cpuid2(c->v, ents, &head.nent);
 	if (!r)
-		r = copy_to_user(user->entries, ents, head.nent * sizeof(*ents));
+		r = copy_to_user(USER_FIELD(c, struct kvm_cpuid2, entries), ents,
+				 head.nent * sizeof(*ents));
 	if (!r)
-		r = copy_to_user(user, &head, sizeof(head));
+		r = copy_to_user(USER_ARG(c), &head, sizeof(head));
 	free(ents);
 	return r;
 }

@@ -68,11 +68,12 @@ long api_set_xsave(struct ioctl_ctx *c)
 
 long api_get_nested_state(struct ioctl_ctx *c)
 {
-	struct kvm_nested_state *user = (void *)c->arg, *s;
+	void *user_size = USER_FIELD(c, struct kvm_nested_state, size);
+	struct kvm_nested_state *s;
 	u32 room, need;
 	long r;
 
-	r = copy_from_user(&room, &user->size, sizeof(room));
+	r = copy_from_user(&room, user_size, sizeof(room));
 	if (r)
 		return r;
 	s = calloc(1, NESTED_MAX);
@@ -81,9 +82,9 @@ long api_get_nested_state(struct ioctl_ctx *c)
 	r = vcpu_get_nested_state(c->v, s, MIN(room, (u32)NESTED_MAX));
 	if (r > (long)room) {
 		need = r;
-		r = copy_to_user(&user->size, &need, sizeof(need)) ? -EFAULT : -E2BIG;
+		r = copy_to_user(user_size, &need, sizeof(need)) ? -EFAULT : -E2BIG;
 	} else if (r >= 0) {
-		r = copy_to_user(user, s, r);
+		r = copy_to_user(USER_ARG(c), s, r);
 	}
 	free(s);
 	return r;
@@ -94,12 +95,12 @@ long api_set_nested_state(struct ioctl_ctx *c)
 	const u32 known = KVM_STATE_NESTED_RUN_PENDING | KVM_STATE_NESTED_GUEST_MODE |
 			  KVM_STATE_NESTED_EVMCS | KVM_STATE_NESTED_MTF_PENDING |
 			  KVM_STATE_NESTED_GIF_SET;
-	struct kvm_nested_state *user = (void *)c->arg, head, *s;
+	struct kvm_nested_state head, *s;
 	u32 bytes;
 	int err;
 	long r;
 
-	r = copy_from_user(&head, user, sizeof(head));
+	r = copy_from_user(&head, USER_ARG(c), sizeof(head));
 	if (r)
 		return r;
 	if (head.size < sizeof(head) || (head.flags & ~known))
@@ -108,7 +109,7 @@ long api_set_nested_state(struct ioctl_ctx *c)
 	    !(head.flags & KVM_STATE_NESTED_GUEST_MODE))
 		return -EINVAL;
 	bytes = MIN(head.size, (u32)NESTED_MAX);
-	s = dup_user(user, bytes, 1, &err);
+	s = dup_user(USER_ARG(c), bytes, 1, &err);
 	if (!s)
 		return err;
 	/* What was checked is what is used, whatever the program does to its copy. */

@@ -160,18 +160,18 @@ long api_set_pit(struct ioctl_ctx *c, const struct kvm_pit_state *ps)
 
 long api_set_gsi_routing(struct ioctl_ctx *c)
 {
-	struct kvm_irq_routing *user = (void *)c->arg;
 	struct kvm_irq_routing_entry *ents;
 	struct kvm_irq_routing head;
 	int err;
 	long r;
 
-	r = copy_from_user(&head, user, sizeof(head));
+	r = copy_from_user(&head, USER_ARG(c), sizeof(head));
 	if (r)
 		return r;
 	if (head.nr > MAX_IRQ_ROUTES || head.flags)
 		return -EINVAL;
-	ents = dup_user(user->entries, head.nr, sizeof(*ents), &err);
+	ents = dup_user(USER_FIELD(c, struct kvm_irq_routing, entries), head.nr, sizeof(*ents),
+			&err);
 	if (!ents)
 		return err;
 	r = vm_set_gsi_routing(c->kvm, ents, head.nr, head.flags);

@@ -10,6 +10,7 @@ typedef void icpt_fn(struct sil_cpu *cpu, u64 arg, unsigned reason);
 static icpt_fn plain, with_arg, pause_loop, with_random, with_invpcid, with_gdtr_idtr, with_ldtr_tr,
 	by_xss, by_msr, by_clts, by_lmsw, by_vmx, debug_register;
 
+/* GETSEC exits only if CR4.SMXE is 1, which it never is here. */
 static const struct rule {
 	u8 when;
 	u8 reason; /* enum vmx_exit_reason */
@@ -169,6 +170,9 @@ static void by_vmx(struct sil_cpu *cpu, u64 arg, unsigned what)
 /* Table 28-4: the register, direction (1 is MOV from DR), and the general register. */
 static void debug_register(struct sil_cpu *cpu, u64 arg, unsigned what)
 {
+	/* DR8 and above do not exist: #UD. */
+	if (arg > 7)
+		return;
 	vtx_exit(cpu, EXIT_REASON_DR_ACCESS,
 		 (arg & 7) | (what == ICPT_DR_READ ? BIT(4) : 0) | (u64)info_gpr(cpu->c.insn) << 8);
 }

@@ -68,7 +68,7 @@ struct vtx_machine {
 /* Preemption timer: TSC >> this (IA32_VMX_MISC[4:0]). */
 #define VTX_TIMER_SHIFT	  5
 #define VTX_CR3_TARGETS	  4
-#define VTX_DEBUGCTL_BITS BIT(1) /* BTF */
+#define VTX_DEBUGCTL_BITS (BIT(0) | BIT(1)) /* LBR, BTF */
 /* The vector that an acknowledged kick reports. */
 #define VTX_KICK_VECTOR 0xf0
 

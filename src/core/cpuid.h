@@ -34,6 +34,9 @@ void kvm_cpuid(const struct kvm_vcpu *v, u32 out[4], u32 leaf, u32 subleaf);
 void kvm_update_cpuid_runtime(struct kvm_vcpu *v);
 bool guest_cpuid_is_intel(const struct kvm_vcpu *v);
 bool guest_cpuid_is_amd(const struct kvm_vcpu *v);
+/* The bit of this row in the guest's entries. */
+bool cpuid_feature_set(const struct kvm_vcpu *v, enum cpu_feature f);
+void cpuid_feature_change(struct kvm_vcpu *v, enum cpu_feature f, bool on);
 void cpuid_vcpu_free(struct kvm_vcpu *v);
 void cpuid_vcpu_init(struct kvm_vcpu *v);
 

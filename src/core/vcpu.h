@@ -123,7 +123,6 @@ struct vcpu_arch {
 	int (*complete_userspace_io)(struct kvm_vcpu *v);
 	u32 user_msr_index;
 	bool ran; /* entered the guest at least once */
-	bool first_run_done;
 
 	struct vcpu_vmx *vmx;
 	struct vcpu_stat stat;

@@ -223,6 +223,7 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 	if (unlikely(need_exit))
 		sil_cpu_kick(v->cpu);
 	DEBUG_BUG_ON(!regcache_valid(&v->regs));
+	v->arch->ran = true;
 	fast = ops->vcpu_run(v);
 	vcpu_leave_guest_mode(v);
 	kvm_stat_inc(v, exits);

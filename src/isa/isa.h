@@ -11,7 +11,8 @@
  * An instruction reads all its operands and checks everything before it commits anything, so that a
  * throw (isa_raise, isa_throw: a _longjmp to *c->catch) leaves registers and memory as they were;
  * REP string instructions commit per iteration and leave RIP at themselves when they stop half-way.
- * Whoever catches takes RIP of the instruction as c->rip - c->insn->len.
+ * Whoever catches takes RIP of the instruction as c->rip - c->insn->len; c->insn is NULL where no
+ * instruction is to be taken back (the second half of a task switch).
  */
 #ifndef ISA_ISA_H
 #define ISA_ISA_H

@@ -12,9 +12,6 @@ static const struct tss_layout tss32 = {4, 0x20, 0x24, 0x28, 0x48, 6, 0x60, 0x67
 static const struct tss_layout tss16 = {2, 0x0e, 0x10, 0x12, 0x22, 4, 0x2a, 0x2b};
 #define TSS_SIZE 0x68
 
-/* Faults after the commit belong to the new task's first instruction: nothing to take back. */
-static const struct isa_insn no_insn;
-
 /* 8.3, steps 2-5 and table 8-1. */
 static const struct tss_layout *check_tss(struct isa_cpu *c, u16 sel, enum isa_task_source src,
 					  struct desc *d, u32 ext)
@@ -139,7 +136,8 @@ void task_switch(struct isa_cpu *c, u16 sel, enum isa_task_source src, bool has_
 		d.raw |= BIT(41);
 	}
 
-	c->insn = &no_insn;
+	/* Faults from here on belong to the new task's first instruction: no RIP to take back. */
+	c->insn = NULL;
 	c->s.seg[TR] = desc_seg(&d, sel);
 	c->s.cr0 |= CR0_TS;
 	c->s.rip = host_get(b + t->eip, t->word);

@@ -84,6 +84,9 @@ __export int kvmless_ioctl(int fd, unsigned long request, ...)
 		return r;
 	}
 	closed = open_fault_signals(&mask);
+	/* The program may have set handlers of its own since. KVM_RUN is too frequent to ask. */
+	if ((u32)request != KVM_RUN)
+		guard_install();
 	r = ioctl_dispatch(o, request, arg);
 	kobj_put(o);
 	if (closed)

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Boots kernels with `kvmless boot` and looks at what they print and how they end.
+
+usage: boot.py BUILD CASE      the cases are the functions below
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+build, case = sys.argv[1], sys.argv[2]
+guests = os.path.join(build, "guests")
+kvmless = os.path.join(build, "src", "cli", "kvmless")
+vmlinuz, initrd = (os.path.join(guests, f) for f in ("vmlinuz", "initrd.img"))
+
+# What Debian's kernel says on a machine like ours under KVM, and may say here. Everything else that
+# looks like trouble fails the test.
+TROUBLE = re.compile(r"BUG|Oops|WARNING|RIP:|Call Trace|soft lockup|rcu.*stall|unable to handle|"
+                     r"segfault|general protection|invalid opcode|Kernel panic|hung task|"
+                     r"clocksource.*unstable|ACPI (Error|Exception)|do_IRQ.*No irq handler|"
+                     r"unchecked MSR|spurious", re.I)
+ALLOWED = re.compile(r"RETBleed: WARNING|Spectre|MDS|TAA|MMIO Stale|spurious 8259A interrupt: IRQ7"
+                     r"|Failed to.*spurious|GHES")
+
+
+def fail(text):
+    print(f"FAILED: {text}")
+    sys.exit(1)
+
+
+def skip(text):
+    print(f"skipped: {text}")
+    sys.exit(77)
+
+
+def run(args, status=0, timeout=600, **kw):
+    r = subprocess.run([kvmless] + args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                       errors="replace", stdin=subprocess.DEVNULL, timeout=timeout, **kw)
+    if r.returncode != status:
+        print(r.stdout[-6000:])
+        print(r.stderr[-3000:])
+        fail(f"exit status {r.returncode}, wanted {status}: {' '.join(args)}")
+    return r
+
+
+def with_programs(directory, *names):
+    """The initramfs with our static guest programs in /bin: two images one after the other are one."""
+    extra = os.path.join(directory, "x")
+    os.makedirs(os.path.join(extra, "bin"))
+    for name in names:
+        shutil.copy(os.path.join(build, "tests", "guests", name), os.path.join(extra, "bin", name))
+    tail = subprocess.run("find . | cpio -o -H newc --quiet | gzip -1", shell=True, cwd=extra,
+                          capture_output=True, check=True).stdout
+    path = os.path.join(directory, "initrd.img")
+    with open(initrd, "rb") as f, open(path, "wb") as g:
+        g.write(f.read() + tail)
+    return path
+
+
+def linux(script, cpus=1, memory="512M", image=None, options=(), timeout=600):
+    if not os.path.exists(vmlinuz):
+        skip("no guest kernel; run: make guests")
+    r = run(["boot", "--cpus", str(cpus), "--memory", memory, "--timeout", str(timeout - 20),
+             "--initrd", image or initrd, "--append",
+             f'console=ttyS0 panic=-1 "kvmless.run={script}"', *options, vmlinuz], timeout=timeout)
+    m = re.search(r"init: reached after ([\d.]+) s of guest time, Linux (\S+), (\d+) CPUs", r.stdout)
+    if not m:
+        print(r.stdout[-6000:])
+        fail("init was not reached")
+    if int(m.group(3)) != cpus:
+        fail(f"{m.group(3)} processors came up, wanted {cpus}")
+    for line in r.stdout.splitlines():
+        if TROUBLE.search(line) and not ALLOWED.search(line):
+            print(r.stdout[-8000:])
+            fail(f"the kernel complains: {line}")
+    if "init: script ended with 0" not in r.stdout:
+        print(r.stdout[-3000:])
+        fail("the script in the guest failed")
+    print(f"init after {m.group(1)} s of guest time on {cpus} processors, {memory}")
+    return r.stdout
+
+
+def boot1():
+    out = linux("echo answer $((6*7)); uname -m; md5sum /bin/busybox")
+    if "answer 42" not in out or "x86_64" not in out:
+        fail("commands in the guest do not work")
+
+
+def boot2():
+    linux("nproc; cat /proc/interrupts; taskset 1 true && taskset 2 true", cpus=2)
+
+
+def boot4():
+    linux("cat /proc/interrupts", cpus=4)
+
+
+def memory128():
+    linux("free -m", memory="128M")
+
+
+def memory3g():
+    out = linux("free -m; dd if=/dev/zero of=/dev/shm/x bs=1M count=100 && md5sum /dev/shm/x",
+                memory="3G")
+    if "2f282b84e7e608d5852449ed940bfc51" not in out:
+        fail("100 MiB of zeros have another checksum in the guest")
+
+
+def memory5g():
+    out = linux("awk '/MemTotal/{print $2}' /proc/meminfo", memory="5G")
+    if not any(re.fullmatch(r"[45]\d{6}", line.strip()) for line in out.splitlines()):
+        fail("memory above 4 GiB is not there")
+
+
+def stress():
+    seconds = os.environ.get("KVMLESS_STRESS_SECONDS", "10")
+    with tempfile.TemporaryDirectory() as d:
+        image = with_programs(d, "smpstress")
+        out = linux(f"smpstress {seconds}", cpus=2, image=image, timeout=900)
+    if "no error" not in out:
+        fail("smpstress failed")
+
+
+def disk():
+    with tempfile.TemporaryDirectory() as d:
+        path = os.path.join(d, "disk")
+        data = os.urandom(1 << 20) * 8
+        with open(path, "wb") as f:
+            f.write(data)
+        import hashlib
+        out = linux("cd /lib/modules; for m in virtio virtio_ring virtio_mmio virtio_blk; do insmod $m.ko; "
+                    "done; md5sum /dev/vda; dd if=/bin/busybox of=/dev/vda bs=4096 count=16 conv=fsync; "
+                    "head -c 65536 /bin/busybox | md5sum; head -c 65536 /dev/vda | md5sum",
+                    options=["--disk", path])
+        if hashlib.md5(data).hexdigest() not in out:
+            fail("the disk reads as something else")
+        with open(path, "rb") as f:
+            head = hashlib.md5(f.read(65536)).hexdigest()
+        if out.count(head) != 2:
+            fail("what the guest wrote is not in the file")
+
+
+def reboot():
+    linux("reboot -f; sleep 30")
+
+
+def repeat():
+    for n in range(int(os.environ.get("KVMLESS_REPEAT", "5"))):
+        linux("true", cpus=1 + n % 2)
+
+
+def multiboot():
+    r = run(["boot", "--timeout", "60", os.path.join(build, "tests", "guests", "exit42.elf")], 42)
+    if "multiboot guest says hello" not in r.stdout:
+        fail("no hello")
+
+
+def triple_fault():
+    r = run(["boot", "--timeout", "60", os.path.join(build, "tests", "guests", "triple.elf")], 80)
+    if "triple fault" not in r.stderr or "rip" not in r.stderr:
+        fail("the message lacks the state")
+
+
+def bad_input():
+    with tempfile.TemporaryDirectory() as d:
+        def put(name, data):
+            path = os.path.join(d, name)
+            with open(path, "wb") as f:
+                f.write(data)
+            return path
+        empty, noise = put("empty", b""), put("noise", os.urandom(100000))
+        for k in (empty, noise, d, os.path.join(d, "none"), put("elf", b"\x7fELF" + os.urandom(500))):
+            r = run(["boot", k], 65)
+            if not r.stderr.startswith("kvmless: kernel"):
+                fail(f"no clear message: {r.stderr}")
+        if os.path.exists(vmlinuz):
+            with open(vmlinuz, "rb") as f:
+                image = f.read()
+            for n in (600, 5000, 100000, len(image) // 2):
+                run(["boot", put("cut", image[:n])], 65)
+            run(["boot", "--initrd", empty, vmlinuz], 65)
+            run(["boot", "--initrd", os.path.join(d, "none"), vmlinuz], 65)
+            run(["boot", "--memory", "32M", vmlinuz], 65)
+            run(["boot", "--disk", os.path.join(d, "none"), vmlinuz], 65)
+    for args in (["--cpus", "0"], ["--cpus", "300"], ["--cpus", "x"], ["--memory", "0"],
+                 ["--memory", "1K"], ["--memory", "-1"], ["--nonsense"], ["--param", "x"],
+                 ["--param", "kvm.none=1"], ["--engine", "warp"], ["--cpus"], []):
+        r = run(["boot", *args] + (["/dev/null"] if args and args != ["--cpus"] else []), 2)
+        if not r.stderr:
+            fail(f"no message for {args}")
+
+
+globals()[case]()

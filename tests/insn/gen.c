@@ -12,6 +12,7 @@
 struct template
 {
 	u8 vex, map, prefix, w, l, opcode, modrm;
+	u8 adsz; /* 67: JCXZ and its like are mnemonics of their own */
 };
 struct set {
 	struct template *t;
@@ -47,6 +48,8 @@ static unsigned put_head(u8 *b, const struct template *t, unsigned rxb, unsigned
 {
 	unsigned n = 0;
 
+	if (t->adsz)
+		b[n++] = 0x67;
 	if (t->vex) {
 		b[n++] = 0xc4;
 		b[n++] = (u8)((~rxb & 7) << 5 | t->map);
@@ -72,6 +75,7 @@ static bool zdecode(enum isa_mode mode, const u8 *b, ZydisDecodedInstruction *zi
 {
 	static ZydisDecoder d[2];
 	static bool ready;
+	unsigned k;
 
 	if (!ready) {
 		ZydisDecoderInit(&d[0], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
@@ -80,7 +84,18 @@ static bool zdecode(enum isa_mode mode, const u8 *b, ZydisDecodedInstruction *zi
 		ZydisDecoderEnableMode(&d[1], ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
 		ready = true;
 	}
-	return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d[mode == ISA_PROT32], b, 15, zi, zo));
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d[mode == ISA_PROT32], b, 15, zi, zo)))
+		return false;
+	/* As in isa/decode/decode.c: Zydis 4.0 sees R13D here. */
+	for (k = 0; k < zi->operand_count; k++) {
+		if (zo[k].type == ZYDIS_OPERAND_TYPE_MEMORY && zi->raw.sib.offset &&
+		    zi->raw.sib.base == 5 && zi->raw.modrm.mod == 0 &&
+		    zo[k].mem.base != ZYDIS_REGISTER_NONE) {
+			zo[k].mem.base = ZYDIS_REGISTER_NONE;
+			zo[k].mem.disp.value = zi->raw.disp.value;
+		}
+	}
+	return true;
 }
 
 static void learn(enum isa_mode mode, const struct template *t, bool *had_modrm)
@@ -133,26 +148,46 @@ static void learn_opcode(enum isa_mode mode, struct template t)
 	}
 }
 
+static void learn_map(enum isa_mode mode, unsigned vex, unsigned map, unsigned prefix)
+{
+	unsigned nw = mode == ISA_LONG64 || vex ? 2 : 1, nl = vex ? 2 : 1, w, l, op;
+
+	for (w = 0; w < nw; w++) {
+		for (l = 0; l < nl; l++) {
+			for (op = 0; op < 256; op++) {
+				struct template t = {
+					.vex = (u8)vex,
+					.map = (u8)map,
+					.prefix = (u8)prefix,
+					.w = (u8)w,
+					.l = (u8)l,
+					.opcode = (u8)op,
+				};
+
+				learn_opcode(mode, t);
+				if (vex || map || op != 0xe3)
+					continue;
+				t.adsz = 1;
+				learn_opcode(mode, t);
+			}
+		}
+	}
+}
+
 void gen_init(void)
 {
-	struct template t = {0};
-	unsigned v, map, p, w, l, op, m;
+	static const enum isa_mode modes[] = {ISA_LONG64, ISA_PROT32};
+	unsigned m, map, prefix;
 
-	for (m = 0; m < 2; m++)
-		for (v = 0; v < 2; v++)
-			for (map = v; map < 4; map++)
-				for (p = 0; p < 4; p++)
-					for (w = 0; w < (m && !v ? 1u : 2u); w++)
-						for (l = 0; l < (v ? 2u : 1u); l++)
-							for (op = 0; op < 256; op++) {
-								t = (struct template){
-									(u8)v, (u8)map, (u8)p,
-									(u8)w, (u8)l,	(u8)op,
-									0};
-								learn_opcode(m ? ISA_PROT32
-									       : ISA_LONG64,
-									     t);
-							}
+	for (m = 0; m < 2; m++) {
+		for (map = 0; map < 4; map++) {
+			for (prefix = 0; prefix < 4; prefix++) {
+				learn_map(modes[m], 0, map, prefix);
+				if (map)
+					learn_map(modes[m], 1, map, prefix);
+			}
+		}
+	}
 }
 
 unsigned gen_templates(unsigned mnemonic, enum isa_mode mode)
@@ -467,6 +502,52 @@ static void make_compare_equal(const struct instance *in, struct tstate *st, u64
 	}
 }
 
+/*
+ * Encodings on which processors differ, or whose result the manual leaves undefined. Ours are
+ * Intel's ways; the CPU under this test may be AMD's.
+ */
+static bool vendors_differ(const struct instance *in)
+{
+	const ZydisDecodedInstruction *zi = &in->zi;
+	bool branch = zi->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE;
+	bool vex = zi->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+	unsigned k;
+
+	switch (zi->mnemonic) {
+	case ZYDIS_MNEMONIC_VPEXTRD:
+	case ZYDIS_MNEMONIC_VPINSRD:
+		/* VEX.W outside 64-bit mode: ignored by Intel's, #UD on AMD's. */
+		return in->mode != ISA_LONG64 && zi->raw.vex.W;
+	case ZYDIS_MNEMONIC_SHA1MSG1:
+	case ZYDIS_MNEMONIC_SHA1MSG2:
+	case ZYDIS_MNEMONIC_SHA1NEXTE:
+	case ZYDIS_MNEMONIC_SHA1RNDS4:
+	case ZYDIS_MNEMONIC_SHA256MSG1:
+	case ZYDIS_MNEMONIC_SHA256MSG2:
+	case ZYDIS_MNEMONIC_SHA256RNDS2:
+		/* AMD's do not check alignment when REX.W is there. */
+		return !vex && (zi->attributes & ZYDIS_ATTRIB_HAS_REX) && zi->raw.rex.W;
+	case ZYDIS_MNEMONIC_NOP:
+		/* 0F 0D with a register: a NOP on Intel's, #UD on AMD's. */
+		return zi->opcode_map == ZYDIS_OPCODE_MAP_0F && zi->opcode == 0x0d;
+	case ZYDIS_MNEMONIC_CMPXCHG:
+		/* A failing 32-bit form clears the upper half of a register on Intel's only. */
+		return in->zo[0].type == ZYDIS_OPERAND_TYPE_REGISTER && zi->operand_width == 32;
+	case ZYDIS_MNEMONIC_SHLD:
+	case ZYDIS_MNEMONIC_SHRD: return zi->operand_width == 16; /* undefined for counts over 16 */
+	case ZYDIS_MNEMONIC_RET: branch = true; break;
+	default: break;
+	}
+	/* Near branches: 66 is ignored in 64-bit mode by Intel's only; F2 and F3 are reserved. */
+	for (k = 0; branch && k < zi->raw.prefix_count; k++) {
+		u8 p = zi->raw.prefixes[k].value;
+
+		if (p == 0xf2 || p == 0xf3 || (p == 0x66 && in->mode == ISA_LONG64))
+			return true;
+	}
+	return false;
+}
+
 bool gen_instance(unsigned op, unsigned mnemonic, enum isa_mode mode, struct instance *in,
 		  struct tstate *st)
 {
@@ -505,8 +586,9 @@ bool gen_instance(unsigned op, unsigned mnemonic, enum isa_mode mode, struct ins
 		if (!zdecode(mode, in->bytes, &in->zi, in->zo))
 			continue;
 		isa_decode(in->bytes, 15, mode, &insn);
-		if (insn.op != op)
+		if (insn.op != op || vendors_differ(in))
 			continue;
+		in->at = at;
 		make_compare_equal(in, st, at);
 		return true;
 	}

@@ -65,6 +65,39 @@ static u64 undefined_flags(const struct instance *in)
 	return u & X86_STATUS_FLAGS;
 }
 
+/* Page fault addresses: which operand of CMPS is read first is nobody's rule. */
+static bool cr2_defined(const struct instance *in)
+{
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_CMPSB:
+	case ZYDIS_MNEMONIC_CMPSW:
+	case ZYDIS_MNEMONIC_CMPSD:
+	case ZYDIS_MNEMONIC_CMPSQ: return false;
+	default: return true;
+	}
+}
+
+/* Accepts what the host may do otherwise: MXCSR_MASK, and the x87 state after a faulting MASKMOVQ,
+ * which AMD's switch to MMX before the fault. */
+static void forgive(const struct instance *in, struct tstate *want, const struct tstate *got,
+		    u8 *mem_want, const u8 *mem_got)
+{
+	u64 off = in->at - DATA + offsetof(struct isa_x87, mxcsr_mask);
+
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_FXSAVE:
+	case ZYDIS_MNEMONIC_FXSAVE64:
+		if (off + 4 <= DATA_SIZE)
+			memcpy(mem_want + off, mem_got + off, 4);
+		break;
+	case ZYDIS_MNEMONIC_MASKMOVQ:
+		if (want->faulted)
+			want->x87 = got->x87;
+		break;
+	default: break;
+	}
+}
+
 static bool compare(const struct instance *in, const struct tstate *want, const struct tstate *got,
 		    const u8 *mem_want, const u8 *mem_got, bool print)
 {
@@ -80,7 +113,7 @@ static bool compare(const struct instance *in, const struct tstate *want, const 
 			       want->vector, want->error, got->faulted, got->vector, got->error);
 		return true;
 	}
-	if (want->faulted && want->vector == X86_PF_VEC)
+	if (want->faulted && want->vector == X86_PF_VEC && cr2_defined(in))
 		bad |= differs("cr2 page", 0, &(u64){want->cr2 >> 12}, &(u64){got->cr2 >> 12}, 8,
 			       print);
 	for (k = 0; k < n; k++)
@@ -133,6 +166,7 @@ static int once(unsigned op, enum isa_mode mode, u64 seed)
 	memcpy(data_interp, data, DATA_SIZE);
 	memcpy(data, data_before, DATA_SIZE);
 	native_run(&in, &from, &want);
+	forgive(&in, &want, &got, data, data_interp);
 	if (!compare(&in, &want, &got, data, data_interp, false))
 		return 0;
 	if (opt.shown++ < opt.max_shown) {

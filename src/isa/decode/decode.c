@@ -87,6 +87,16 @@ static void mem_operand(struct isa_insn *insn, const ZydisDecodedOperand *z)
 	insn->msize = z->size / 8 < 256 ? (u8)(z->size / 8) : 0;
 }
 
+/* Zydis 4.0 takes SIB base 101 with ModRM.mod 0 for R13D under a 67 prefix and REX.B. It stands for
+ * no base and a 32-bit displacement (SDM vol. 2A, table 2-3). */
+static void fix_sib_no_base(struct isa_insn *insn, const ZydisDecodedInstruction *zi)
+{
+	if (!zi->raw.sib.offset || zi->raw.sib.base != 5 || zi->raw.modrm.mod)
+		return;
+	insn->base = ISA_REG_NONE;
+	insn->disp = (u64)(s64)(s32)zi->raw.disp.value;
+}
+
 /* Addressed by SP or BP in any width, as only the stack operands of PUSH, CALL, LEAVE are. */
 static bool stack_slot(const ZydisDecodedOperand *z)
 {
@@ -119,6 +129,7 @@ static void operands(struct isa_insn *insn, const ZydisDecodedInstruction *zi,
 				continue;
 			o->kind = OK_MEM;
 			mem_operand(insn, z);
+			fix_sib_no_base(insn, zi);
 			have_mem = true;
 			break;
 		case ZYDIS_OPERAND_TYPE_IMMEDIATE:
@@ -222,6 +233,16 @@ static enum isa_alt which(const ZydisDecodedInstruction *zi, const struct isa_in
 	return ALT_NONE;
 }
 
+/* Encodings that share mnemonics with rows of ours, of extensions we do not have: AVX-512 and the
+ * first Xeon Phi. */
+static bool foreign(const ZydisDecodedInstruction *zi)
+{
+	return zi->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
+	       zi->encoding == ZYDIS_INSTRUCTION_ENCODING_MVEX ||
+	       zi->meta.isa_ext == ZYDIS_ISA_EXT_KNC || zi->meta.isa_ext == ZYDIS_ISA_EXT_KNCE ||
+	       zi->meta.isa_ext == ZYDIS_ISA_EXT_KNCV;
+}
+
 static enum isa_decode_result failed(ZyanStatus s, size_t n, struct isa_insn *insn)
 {
 	if (s == ZYDIS_STATUS_NO_MORE_DATA && n < sizeof(insn->raw))
@@ -255,6 +276,8 @@ enum isa_decode_result isa_decode(const u8 *bytes, size_t n, enum isa_mode mode,
 	decoder_init(&d, mode);
 	s = ZydisDecoderDecodeFull(&d, bytes, n, &zi, zo);
 	memcpy(insn->raw, bytes, MIN(n, sizeof(insn->raw)));
+	if (ZYAN_SUCCESS(s) && foreign(&zi))
+		s = ZYDIS_STATUS_DECODING_ERROR;
 	if (!ZYAN_SUCCESS(s))
 		return failed(s, n, insn);
 

@@ -79,6 +79,12 @@ void exec_gather(struct isa_cpu *c, const struct isa_insn *i)
 	memset(&dst->b[n * esz], 0, 32 - n * esz);
 }
 
+/* Raises what a write of @size bytes at @la would, so that masked stores are all or nothing. */
+static void probe_write(struct isa_cpu *c, u64 la, unsigned size, unsigned how)
+{
+	rmw_ptr(c, la, size, how);
+}
+
 /* VMASKMOVPS/PD, VPMASKMOVD/Q: o[1] is the mask; either side may be memory. */
 void exec_vmaskmov(struct isa_cpu *c, const struct isa_insn *i)
 {
@@ -105,6 +111,10 @@ void exec_vmaskmov(struct isa_cpu *c, const struct isa_insn *i)
 	}
 	for (k = 0; k < n; k++) {
 		if (elem_masked(mask, k, esz))
+			probe_write(c, la[k], esz, ISA_HOW(i));
+	}
+	for (k = 0; k < n; k++) {
+		if (elem_masked(mask, k, esz))
 			mem_set(c, la[k], esz, elem_get(&c->r.vec[i->o[2].reg], k, esz),
 				ISA_HOW(i));
 	}
@@ -116,7 +126,7 @@ void exec_maskmov(struct isa_cpu *c, const struct isa_insn *i)
 	bool mmx = i->op == ISA_OP_MASKMOVQ;
 	unsigned n = mmx ? 8 : 16, top = c->r.x87.fsw >> 11 & 7, ra = 0, rm = 0, k, seen = 0;
 	const u8 *val, *mask;
-	u64 off = isa_ea_offset(c, i);
+	u64 off = isa_ea_offset(c, i), la[16];
 
 	for (k = 0; k < i->nops; k++) {
 		if (i->o[k].kind != OK_MMX && i->o[k].kind != OK_XMM)
@@ -129,11 +139,14 @@ void exec_maskmov(struct isa_cpu *c, const struct isa_insn *i)
 	val = mmx ? c->r.x87.st[(ra - top) & 7] : c->r.vec[ra].b;
 	mask = mmx ? c->r.x87.st[(rm - top) & 7] : c->r.vec[rm].b;
 	for (k = 0; k < n; k++) {
+		if (!(mask[k] & 0x80))
+			continue;
+		la[k] = isa_linear(c, i->seg, mask_size(off + k, i->addrsize), 1, ISA_ACC_WRITE);
+		probe_write(c, la[k], 1, ISA_HOW(i));
+	}
+	for (k = 0; k < n; k++) {
 		if (mask[k] & 0x80)
-			isa_st8(c,
-				isa_linear(c, i->seg, mask_size(off + k, i->addrsize), 1,
-					   ISA_ACC_WRITE),
-				val[k], ISA_HOW(i));
+			isa_st8(c, la[k], val[k], ISA_HOW(i));
 	}
 	if (mmx)
 		x87_enter_mmx(c);

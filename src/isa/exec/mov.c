@@ -154,7 +154,7 @@ void exec_enter(struct isa_cpu *c, const struct isa_insn *i)
 	}
 	sp -= (u16)i->imm;
 	/* The new top must be writable (vol. 2A, ENTER: faults of a write there). */
-	stack_la(c, sp, size, ISA_ACC_WRITE);
+	rmw_ptr(c, stack_la(c, sp, size, ISA_ACC_WRITE), size, ISA_ACC_STACK);
 	reg_set(c, RBP, size, frame);
 	c->r.gpr[RSP] = sp_moved(c, (s64)(sp - c->r.gpr[RSP]));
 }

@@ -157,8 +157,9 @@ static bool move_operands(struct emit *e, bool store, struct native_stub *s)
 		id = (unsigned)ZydisRegisterGetId(r);
 		if (reg_size(r)) {
 			e->vec = true;
-			/* A VEX instruction clears what it does not write. */
-			vec_move(e, id, store && e->vex ? 32 : reg_size(r), store);
+			/* A VEX instruction clears what it does not write; and one register may be
+			 * two operands of different size. */
+			vec_move(e, id, e->vex ? 32 : reg_size(r), store);
 		} else if (ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_MMX) {
 			mmx_move(e, id, store);
 			s->flags |= NATIVE_MMX | NATIVE_BOUNCE;

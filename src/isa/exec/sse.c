@@ -7,6 +7,7 @@
 #include "isa/exec/operand.h"
 
 #define MXCSR_FLAGS 0x3fu
+#define MXCSR_PE    0x20u
 #define MXCSR_MASKS 0x1f80u
 #define MXCSR_VALID 0xffffu
 
@@ -26,6 +27,8 @@ static void simd_raised(struct isa_cpu *c, u32 raised)
 
 	if (unmasked & 7)
 		raised &= 7;
+	else if (unmasked & 0x18) /* OE, UE: the result is not rounded into place */
+		raised &= ~MXCSR_PE;
 	sse_raised(c, raised);
 }
 
@@ -119,7 +122,7 @@ void exec_simd_mmx(struct isa_cpu *c, const struct isa_insn *i)
 	if (c->s.cr0 & CR0_TS)
 		isa_raise(c, X86_NM);
 	s = native_get(c, i);
-	if (!mmx && (s->mem != NATIVE_LOAD || !(s->flags & NATIVE_MXCSR))) {
+	if (!mmx) {
 		run(c, i, s);
 		return;
 	}
@@ -135,8 +138,7 @@ void exec_simd_mmx(struct isa_cpu *c, const struct isa_insn *i)
 			isa_raise_err(c, X86_GP, 0);
 		isa_read(c, la, buf, i->msize, ISA_HOW(i));
 	}
-	if (mmx)
-		x87_enter_mmx(c);
+	x87_enter_mmx(c);
 	call_stub(c, s, buf);
 }
 #else

@@ -2,8 +2,8 @@
 /*
  * Grace periods: a table is replaced as a whole, and the old one freed when no reader can have it.
  *
- *	reader:	idx = grace_enter(g); t = atomic load of the pointer; ...; grace_leave(g, idx);
- *	writer:	atomic store of the new pointer; grace_wait(g); free the old one.
+ *	reader:	idx = grace_enter(g); t = SEQ_CST load of the pointer; ...; grace_leave(g, idx);
+ *	writer:	SEQ_CST store of the new pointer; grace_wait(g); free the old one.
  *
  * Readers count themselves in one of two counters. A reader that was there before the store is in
  *one of them; both are seen at zero after it. New readers go to the counter that is not waited for,
@@ -62,7 +62,6 @@ static inline void grace_wait(struct grace *g)
 	unsigned old;
 
 	pthread_mutex_lock(&g->lock);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	old = g->current;
 	/* Stragglers that took the other index before the last flip and count only now. */
 	grace_drain(g, old ^ 1);

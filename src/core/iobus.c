@@ -126,7 +126,7 @@ static int bus_access(struct kvm *kvm, struct kvm_vcpu *v, enum io_bus bus, u64 
 	int r = -EOPNOTSUPP;
 	u32 lo = 0, hi;
 
-	t = __atomic_load_n(&kvm->buses[bus], __ATOMIC_ACQUIRE);
+	t = __atomic_load_n(&kvm->buses[bus], __ATOMIC_SEQ_CST);
 	hi = t->n;
 	while (lo < hi) {
 		u32 mid = (lo + hi) / 2;

@@ -40,8 +40,8 @@ void irqchip_vm_destroy(struct kvm *kvm)
 	if (!kvm->irq)
 		return;
 	eventfds_destroy(kvm);
+	io_buses_destroy(kvm); /* looks at the chips' devices a last time */
 	irqchip_destroy(kvm);
-	io_buses_destroy(kvm);
 	irq_routing_destroy(kvm);
 	apic_map_destroy(kvm);
 	pthread_mutex_destroy(&kvm->irq->map_lock);

@@ -262,11 +262,11 @@ int apic_msg_send(struct kvm *kvm, struct kvm_vcpu *src, const struct apic_msg *
 		   (m->redir_hint && m->delivery == APIC_DELIVER_FIXED);
 	if (m->shorthand == APIC_SHORTHAND_SELF)
 		return src->apic ? lapic_accept(src, m) : -1;
-	map = __atomic_load_n(&irq->map, __ATOMIC_ACQUIRE);
+	map = __atomic_load_n(&irq->map, __ATOMIC_SEQ_CST);
 	if (!map || __atomic_load_n(&irq->map_dirty, __ATOMIC_SEQ_CST))
 		map_refresh(kvm);
 	idx = grace_enter(&irq->map_grace);
-	map = __atomic_load_n(&irq->map, __ATOMIC_ACQUIRE);
+	map = __atomic_load_n(&irq->map, __ATOMIC_SEQ_CST);
 	if (map && map->nvcpus != __atomic_load_n(&kvm->nvcpus, __ATOMIC_ACQUIRE)) {
 		apic_map_changed(kvm); /* a vCPU has come: the next sender sees to it */
 		map = NULL;

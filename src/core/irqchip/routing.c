@@ -85,7 +85,7 @@ int irq_set(struct kvm *kvm, unsigned source, u32 gsi, int level)
 {
 	struct vm_irq *irq = kvm->irq;
 	unsigned idx = grace_enter(&irq->route_grace);
-	const struct irq_routing *t = __atomic_load_n(&kvm->routing, __ATOMIC_ACQUIRE);
+	const struct irq_routing *t = __atomic_load_n(&kvm->routing, __ATOMIC_SEQ_CST);
 	int result = -1;
 
 	if (t && gsi < t->ngsis) {
@@ -104,7 +104,7 @@ int irq_gsi_of(struct kvm *kvm, unsigned chip, unsigned pin)
 {
 	struct vm_irq *irq = kvm->irq;
 	unsigned idx = grace_enter(&irq->route_grace);
-	const struct irq_routing *t = __atomic_load_n(&kvm->routing, __ATOMIC_ACQUIRE);
+	const struct irq_routing *t = __atomic_load_n(&kvm->routing, __ATOMIC_SEQ_CST);
 	int gsi = t ? t->gsi_of[chip][pin] : -1;
 
 	grace_leave(&irq->route_grace, idx);

@@ -49,7 +49,7 @@ static void test_order(void **state)
 {
 	static struct test_timer t[N];
 	u64 base = kvm_now_ns(&vm) + 30000000;
-	u32 want = 0;
+	u32 want;
 
 	srandom(1);
 	for (unsigned i = 0; i < N; i++) {
@@ -61,11 +61,9 @@ static void test_order(void **state)
 		t[i].due = base + (u64)random() % 1000000;
 		ktimer_arm(&t[i].t, t[i].due);
 	}
-	for (unsigned i = 1; i < N; i += 7)
+	want = N;
+	for (unsigned i = 1; i < N; i += 7, want--)
 		ktimer_cancel_sync(&t[i].t);
-	for (unsigned i = 0; i < N; i++)
-		want += t[i].t.expires_ns != KTIMER_NEVER;
-	assert_true(want < N && want > N / 2);
 	assert_true(wait_for(__atomic_load_n(&nfired, __ATOMIC_ACQUIRE) == want, 2000));
 	for (u32 i = 1; i < want; i++)
 		assert_true(fired[i - 1] <= fired[i]);

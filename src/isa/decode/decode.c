@@ -298,6 +298,8 @@ enum isa_decode_result isa_decode(const u8 *bytes, size_t n, enum isa_mode mode,
 		insn->prefixes &= ~(ISA_P_REP | ISA_P_REPNE);
 		insn->prefixes |= string_rep(&zi);
 	}
+	if (insn->op == ISA_OP_MONITOR)
+		insn->seg = string_seg(&zi, mode);
 	if (insn->op == ISA_OP_UNKNOWN) {
 		insn->exec = isa_exec_ud;
 		return ISA_DECODE_UD;

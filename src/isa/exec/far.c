@@ -128,7 +128,7 @@ static void far_real(struct isa_cpu *c, u16 sel, u64 off)
 		isa_raise_err(c, X86_GP, 0);
 	seg_load_real(c, CS, sel);
 	c->s.rip = off;
-	seg_changed(c);
+	isa_mode_changed(c);
 }
 
 void exec_jmp_far(struct isa_cpu *c, const struct isa_insn *i)

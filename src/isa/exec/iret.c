@@ -150,7 +150,7 @@ static void int_v86(struct isa_cpu *c, unsigned vector)
 	isa_set_flags(c, f & ~(X86_TF | (iopl(c) < 3 ? X86_VIF : X86_IF)));
 	seg_load_real(c, CS, (u16)(entry >> 16));
 	c->s.rip = entry & 0xffff;
-	seg_changed(c);
+	isa_mode_changed(c);
 }
 
 void exec_int(struct isa_cpu *c, const struct isa_insn *i)

@@ -408,10 +408,12 @@ void exec_ud2(struct isa_cpu *c, const struct isa_insn *i)
 /* ---- Hardware virtualization
  * --------------------------------------------------------------------------------------------- */
 
-/* VMX instructions in a guest exit before everything but #UD for the mode (vol. 3C, 26.1.2); VMFUNC
- * and shadowed VMREAD and VMWRITE are the op's. */
+/* VMX instructions in a guest exit before everything but #UD for the mode (vol. 3C, 26.1.2), which
+ * VMCALL and VMFUNC do not have; VMFUNC and shadowed VMREAD and VMWRITE are the op's. */
 void exec_vmx(struct isa_cpu *c, const struct isa_insn *i)
 {
+	if ((i->flags & ISA_F_NOREAL) && is_lma(c) && c->mode != ISA_LONG64)
+		isa_raise(c, X86_UD);
 	c->ops->intercept(c, ICPT_VMX, 0);
 	c->ops->vmx(c, i);
 }

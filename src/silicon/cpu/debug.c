@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "silicon/cpu/debug.h"
 
+#include <string.h>
+
 #include "silicon/paging/tlb.h"
 
 enum { RW_INSN, RW_WRITE, RW_IO, RW_DATA };
@@ -23,6 +25,10 @@ void debug_update(struct sil_cpu *cpu)
 	u8 data = 0, insn = 0;
 	unsigned n;
 
+	if (dr7 == cpu->dbg_dr7 && !memcmp(cpu->dbg_dr, cpu->c.r.dr, sizeof(cpu->dbg_dr)))
+		return;
+	cpu->dbg_dr7 = dr7;
+	memcpy(cpu->dbg_dr, cpu->c.r.dr, sizeof(cpu->dbg_dr));
 	for (n = 0; n < 4; n++) {
 		if (!(dr7 & (3ull << (2 * n))))
 			continue;
@@ -31,7 +37,7 @@ void debug_update(struct sil_cpu *cpu)
 		else if (bp_kind(dr7, n) != RW_IO)
 			data |= 1u << n;
 	}
-	/* The addresses may have changed too: any enabled data breakpoint empties the data sets. */
+	/* Pages that are watched now must leave the TLB; the others fill it again. */
 	if (data)
 		tlb_drop_data(cpu);
 	cpu->bp_data = data;

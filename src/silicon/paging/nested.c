@@ -101,12 +101,6 @@ violation:
 	cpu->m->virt->ept_violation(cpu, gpa, la, violation_qual(acc, perm, w->ept_mbec, qual));
 }
 
-/* The cache: which kinds of access have been allowed for a guest page. */
-#define KIND_R	1u
-#define KIND_W	2u
-#define KIND_X	4u
-#define KIND_XU 8u
-
 hpa_t nested_walk(struct sil_cpu *cpu, gpa_t gpa, unsigned acc, u64 qual, u64 la, bool user)
 {
 	struct nested_tlbe *e = &cpu->tlb->nested[(gpa >> PAGE_SHIFT) & (NESTED_TLB_SIZE - 1)];
@@ -115,8 +109,9 @@ hpa_t nested_walk(struct sil_cpu *cpu, gpa_t gpa, unsigned acc, u64 qual, u64 la
 
 	if (acc & EPT_VIOLATION_FETCH)
 		kind |= cpu->world.ept_mbec && user ? KIND_XU : KIND_X;
-	if (e->gpn == gpa >> PAGE_SHIFT && e->root == cpu->world.nested_root && !(kind & ~e->kinds))
-		return e->hpn << PAGE_SHIFT | (gpa & ~PAGE_MASK);
+	hpa = nested_hit(cpu, gpa, kind);
+	if (hpa)
+		return hpa;
 	hpa = cpu->world.nested_levels == 5 ? ept_walk(cpu, gpa, acc, qual, la, user, 5)
 					    : ept_walk(cpu, gpa, acc, qual, la, user, 4);
 	if (e->gpn != gpa >> PAGE_SHIFT || e->root != cpu->world.nested_root ||

@@ -194,6 +194,28 @@ static struct tlb_bank *bank_of(struct sil_cpu *cpu, bool user, bool ac)
 	return *slot;
 }
 
+/* Most switches are of CPL or AC only. */
+static bool inputs_changed(struct sil_cpu *cpu)
+{
+	const struct isa_sys *s = &cpu->c.s;
+	const struct sil_world *w = &cpu->world;
+	struct tlb *t = cpu->tlb;
+
+	if (t->seen.cr0 == s->cr0 && t->seen.cr3 == s->cr3 && t->seen.cr4 == s->cr4 &&
+	    t->seen.efer == s->efer && t->seen.pkru == cpu->c.r.pkru && t->seen.pkrs == cpu->pkrs &&
+	    t->seen.world.nested_root == w->nested_root && t->seen.world.vpid == w->vpid &&
+	    t->seen.world.nested == w->nested)
+		return false;
+	t->seen.cr0 = s->cr0;
+	t->seen.cr3 = s->cr3;
+	t->seen.cr4 = s->cr4;
+	t->seen.efer = s->efer;
+	t->seen.pkru = cpu->c.r.pkru;
+	t->seen.pkrs = cpu->pkrs;
+	t->seen.world = *w;
+	return true;
+}
+
 void tlb_switch(struct sil_cpu *cpu)
 {
 	struct tlb *t = cpu->tlb;
@@ -203,10 +225,12 @@ void tlb_switch(struct sil_cpu *cpu)
 	struct tlb_bank *b;
 	struct tlb_key key;
 
-	key_of(cpu, &key);
-	if (!key_equal(&key, &t->key)) {
-		t->key = key;
-		memset(t->cls, 0, sizeof(t->cls));
+	if (unlikely(inputs_changed(cpu))) {
+		key_of(cpu, &key);
+		if (!key_equal(&key, &t->key)) {
+			t->key = key;
+			memset(t->cls, 0, sizeof(t->cls));
+		}
 	}
 	b = bank_of(cpu, user, ac);
 	if (b == t->cur)

@@ -47,7 +47,31 @@ struct tlb {
 	struct tlb_bank *cur;	 /* c.tlb */
 	struct tlb_bank *cls[4]; /* banks of the context by USER and AC; NULL: not looked up */
 	u64 clock;
+	/* What key was made from. */
+	struct {
+		u64 cr0, cr3, cr4, efer;
+		struct sil_world world;
+		u32 pkru, pkrs;
+	} seen;
 };
+
+/* Kinds of access a guest-physical translation has been made for. */
+#define KIND_R	1u
+#define KIND_W	2u
+#define KIND_X	4u
+#define KIND_XU 8u
+
+/* Host address of @gpa if accesses of all @kinds have been translated before; else 0. */
+static inline hpa_t nested_hit(const struct sil_cpu *cpu, gpa_t gpa, unsigned kinds)
+{
+	const struct nested_tlbe *e =
+		&cpu->tlb->nested[(gpa >> PAGE_SHIFT) & (NESTED_TLB_SIZE - 1)];
+
+	if (likely(e->gpn == gpa >> PAGE_SHIFT && e->root == cpu->world.nested_root &&
+		   !(kinds & ~e->kinds)))
+		return e->hpn << PAGE_SHIFT | (gpa & ~PAGE_MASK);
+	return 0;
+}
 
 int tlb_create(struct sil_cpu *cpu); /* 0 or -ENOMEM */
 void tlb_destroy(struct sil_cpu *cpu);

@@ -31,12 +31,17 @@ static __noreturn __noinline void fault(struct sil_cpu *cpu, u64 la, unsigned ho
 static __always_inline_ void *entry_ptr(struct sil_cpu *cpu, gpa_t gpa, u64 la, bool write,
 					const bool nested)
 {
+	/* KIND_R and KIND_W are the same bits. */
 	unsigned acc = EPT_VIOLATION_READ;
+	hpa_t hpa;
 
 	if (!nested)
 		return (void *)gpa;
 	if (write || cpu->world.ept_ad)
 		acc |= EPT_VIOLATION_WRITE;
+	hpa = nested_hit(cpu, gpa, acc);
+	if (likely(hpa))
+		return (void *)hpa;
 	return (void *)nested_walk(cpu, gpa, acc, EPT_VIOLATION_GVA_VALID, la, true);
 }
 

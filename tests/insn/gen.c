@@ -510,7 +510,6 @@ static bool vendors_differ(const struct instance *in)
 {
 	const ZydisDecodedInstruction *zi = &in->zi;
 	bool branch = zi->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE;
-	bool vex = zi->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
 	unsigned k;
 
 	switch (zi->mnemonic) {
@@ -525,8 +524,8 @@ static bool vendors_differ(const struct instance *in)
 	case ZYDIS_MNEMONIC_SHA256MSG1:
 	case ZYDIS_MNEMONIC_SHA256MSG2:
 	case ZYDIS_MNEMONIC_SHA256RNDS2:
-		/* AMD's do not check alignment when REX.W is there. */
-		return !vex && (zi->attributes & ZYDIS_ATTRIB_HAS_REX) && zi->raw.rex.W;
+		/* AMD's do not always check alignment. */
+		return in->at & 15 || in->at < DATA || in->at > DATA + DATA_SIZE - 16;
 	case ZYDIS_MNEMONIC_NOP:
 		/* 0F 0D with a register: a NOP on Intel's, #UD on AMD's. */
 		return zi->opcode_map == ZYDIS_OPCODE_MAP_0F && zi->opcode == 0x0d;
@@ -556,7 +555,7 @@ bool gen_instance(unsigned op, unsigned mnemonic, enum isa_mode mode, struct ins
 
 	for (tries = 0; s->n && tries < 200; tries++) {
 		struct isa_insn insn;
-		u64 at = 0;
+		u64 at = DATA;
 		bool ok = true;
 
 		in->mode = mode;
@@ -586,9 +585,9 @@ bool gen_instance(unsigned op, unsigned mnemonic, enum isa_mode mode, struct ins
 		if (!zdecode(mode, in->bytes, &in->zi, in->zo))
 			continue;
 		isa_decode(in->bytes, 15, mode, &insn);
+		in->at = at;
 		if (insn.op != op || vendors_differ(in))
 			continue;
-		in->at = at;
 		make_compare_equal(in, st, at);
 		return true;
 	}

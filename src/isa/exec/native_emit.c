@@ -316,9 +316,18 @@ static bool same_insn(const struct emit *e, const u8 *at)
 	if (!ok || d.length != e->p - at || d.mnemonic != e->zi.mnemonic ||
 	    d.operand_count != e->zi.operand_count)
 		return false;
-	for (k = 0; k < d.operand_count_visible; k++) {
+	for (k = 0; k < d.operand_count; k++) {
 		const ZydisDecodedOperand *a = &o[k], *b = &e->zo[k];
 
+		if (k >= d.operand_count_visible) {
+			/* EFLAGS may be RFLAGS; implied registers keep their width. */
+			unsigned width = e->i->mode == ISA_LONG64 ? b->size : 32;
+
+			if (a->type == ZYDIS_OPERAND_TYPE_REGISTER && is_gpr(a->reg.value) &&
+			    a->size != width)
+				return false;
+			continue;
+		}
 		if (a->type != b->type || (a->size != b->size))
 			return false;
 		if (a->type == ZYDIS_OPERAND_TYPE_MEMORY &&

@@ -7,7 +7,8 @@
 #include "isa/exec/operand.h"
 
 #define MXCSR_FLAGS 0x3fu
-#define MXCSR_PE    0x20u
+#define MXCSR_UM    BIT(11)
+#define MXCSR_FZ    BIT(15)
 #define MXCSR_MASKS 0x1f80u
 #define MXCSR_VALID 0xffffu
 
@@ -27,8 +28,6 @@ static void simd_raised(struct isa_cpu *c, u32 raised)
 
 	if (unmasked & 7)
 		raised &= 7;
-	else if (unmasked & 0x18) /* OE, UE: the result is not rounded into place */
-		raised &= ~MXCSR_PE;
 	sse_raised(c, raised);
 }
 
@@ -43,6 +42,10 @@ static __always_inline_ void call_stub(struct isa_cpu *c, const struct native_st
 
 	if (s->flags & NATIVE_MXCSR) {
 		f.mxcsr = (c->r.x87.mxcsr & ~MXCSR_FLAGS) | MXCSR_MASKS;
+		/* Unmasked, underflow is raised for exact tiny results too (SDM vol. 1, 4.9.1.5):
+		 * flushing to zero shows them, and changes nothing where there are none. */
+		if (!(c->r.x87.mxcsr & MXCSR_UM))
+			f.mxcsr |= MXCSR_FZ;
 		f.unmasked = ~(c->r.x87.mxcsr >> 7) & MXCSR_FLAGS;
 		f.mxcsr_host = __builtin_ia32_stmxcsr();
 	}
@@ -82,6 +85,9 @@ static __always_inline_ void run(struct isa_cpu *c, const struct isa_insn *i,
 		if (likely(p && !(s->flags & NATIVE_BOUNCE) && !((u64)p & s->align))) {
 			call_stub(c, s, p);
 		} else {
+			/* A page fault comes before a change of MXCSR. */
+			if (s->flags & NATIVE_MXCSR)
+				rmw_ptr(c, la, i->msize, ISA_HOW(i));
 			call_stub(c, s, buf);
 			isa_write(c, la, buf, i->msize, ISA_HOW(i));
 		}

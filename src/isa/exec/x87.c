@@ -70,8 +70,13 @@ void exec_x87(struct isa_cpu *c, const struct isa_insn *i)
 	f.flags_in = isa_flags(c) & X86_STATUS_FLAGS;
 	s->code(c, buf, &f);
 
-	if (s->mem == NATIVE_STORE && !(image->fsw & ~image->fcw & FSW_NO_STORE))
-		isa_write(c, la, buf, i->msize, ISA_HOW(i));
+	if (s->mem == NATIVE_STORE) {
+		/* The page fault of a store comes even if the store does not. */
+		if (image->fsw & ~image->fcw & FSW_NO_STORE)
+			rmw_ptr(c, la, i->msize, ISA_HOW(i));
+		else
+			isa_write(c, la, buf, i->msize, ISA_HOW(i));
+	}
 	x->fsw = image->fsw;
 	x->ftw = image->ftw;
 	memcpy(x->st, image->st, sizeof(x->st));

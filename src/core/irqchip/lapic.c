@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 #include "core/irqchip/lapic.h"
-#include "core/vm.h"
+#include "core/vcpu.h"
 
 int lapic_create(struct kvm_vcpu *v)
 {
@@ -265,10 +265,17 @@ u64 lapic_get_cr8(struct kvm_vcpu *v)
 
 void lapic_set_cr8(struct kvm_vcpu *v, u64 tpr)
 {
-	if (v->apic)
-		lapic_reg_write(v->apic, APIC_TASKPRI, (u32)(tpr & 0xf) << 4);
-	else
+	u32 val = (u32)(tpr & 0xf) << 4, old;
+
+	if (!v->apic) {
 		v->user_cr8 = tpr & 0xf;
+		return;
+	}
+	/* Not by lapic_reg_write: the register is there in every mode. */
+	old = lapic_reg(v->apic, APIC_TASKPRI);
+	lapic_set_reg(v->apic, APIC_TASKPRI, val);
+	if (val < old)
+		kvm_make_request(v, REQ_EVENT);
 }
 
 /* ---- Acceptance ---- */
@@ -325,7 +332,7 @@ int lapic_accept(struct kvm_vcpu *v, const struct apic_msg *m)
 		}
 		return lapic_set_irr(a, m->vector, m->level_trig);
 	case APIC_DELIVER_SMI: raise_request(v, REQ_SMI); return 1;
-	case APIC_DELIVER_NMI: raise_request(v, REQ_NMI); return 1;
+	case APIC_DELIVER_NMI: kvm_inject_nmi(v); return 1;
 	case APIC_DELIVER_INIT:
 		/* The de-assert message only synchronized arbitration IDs of old processors. */
 		if (m->level_trig && !m->assert)

@@ -5,7 +5,7 @@
 
 #include "core/iobus.h"
 #include "core/tsc.h"
-#include "core/vm.h"
+#include "core/vcpu.h"
 #include "fake.h"
 
 struct fake_vcpu {
@@ -23,6 +23,11 @@ void kvm_make_request(struct kvm_vcpu *v, enum kvm_request r)
 void kvm_vcpu_kick(struct kvm_vcpu *v)
 {
 	__atomic_fetch_add(&((struct fake_vcpu *)v)->kicks, 1, __ATOMIC_SEQ_CST);
+}
+
+void kvm_inject_nmi(struct kvm_vcpu *v)
+{
+	kvm_make_request(v, REQ_NMI);
 }
 
 u64 kvm_guest_tsc_to_ns(struct kvm_vcpu *v, u64 tsc)

@@ -289,6 +289,7 @@ static void memory_error(struct sil_cpu *cpu)
 {
 	struct isa_event ev = {.vector = X86_MC, .type = EV_HW_EXC};
 
+	cpu->n.memory_errors++;
 	engine_abort_insn(cpu);
 	engine_exception(cpu, ev);
 }

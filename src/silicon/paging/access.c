@@ -99,8 +99,10 @@ void op_mem_read(struct isa_cpu *c, u64 la, void *dst, unsigned size, unsigned h
 /* The bytes at host @p are written: if code was made from them, it is forgotten. */
 static void after_write(struct sil_cpu *cpu, void *p, unsigned size)
 {
-	if (unlikely(code_is_page(cpu->m->code, (hva_t)p & PAGE_MASK)))
+	if (unlikely(code_is_page(cpu->m->code, (hva_t)p & PAGE_MASK))) {
+		cpu->n.code_writes++;
 		code_written(cpu->m, cpu, (hva_t)p, size);
+	}
 }
 
 void op_mem_write(struct isa_cpu *c, u64 la, const void *src, unsigned size, unsigned how)
@@ -161,6 +163,7 @@ void *op_mem_rmw(struct isa_cpu *c, u64 la, unsigned size, unsigned how)
 	if (unlikely(code_is_page(cpu->m->code, (hva_t)p & PAGE_MASK))) {
 		/* The caller writes through the pointer: look again when the instruction is done.
 		 */
+		cpu->n.code_writes++;
 		cpu->rmw_hva = (hva_t)p;
 		cpu->rmw_size = size;
 		cpu->block_end = NULL;

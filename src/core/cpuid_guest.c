@@ -184,9 +184,8 @@ static void after_set_cpuid(struct kvm_vcpu *v)
 	a->reserved_gpa_bits = a->maxphyaddr >= 64 ? 0 : ~0ull << a->maxphyaddr;
 	a->cr4_reserved = cr4_reserved_bits(v);
 	a->va_bits = guest_cpuid_has(v, FEAT_LA57) ? 57 : 48;
-	if (v->apic)
-		lapic_after_set_cpuid(v, guest_cpuid_has(v, FEAT_X2APIC),
-				      guest_cpuid_has(v, FEAT_TSC_DEADLINE_TIMER), a->maxphyaddr);
+	lapic_after_set_cpuid(v, guest_cpuid_has(v, FEAT_X2APIC),
+			      guest_cpuid_has(v, FEAT_TSC_DEADLINE_TIMER), a->maxphyaddr);
 	kvm_update_cpuid_runtime(v);
 	v->kvm->ops->vcpu_after_set_cpuid(v);
 	mmu_reset_context(v);

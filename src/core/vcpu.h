@@ -71,8 +71,6 @@ struct vcpu_arch {
 
 	/* ---- State that is neither in v->hw nor in the register cache ---- */
 	u64 efer;
-	u64 apic_base; /* IA32_APIC_BASE, with or without an in-core local APIC */
-	u64 cr8;       /* without an in-core local APIC */
 	u64 pat;
 	u64 misc_enable;
 	u64 ucode_rev, arch_capabilities, perf_capabilities;

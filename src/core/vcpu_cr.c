@@ -156,16 +156,13 @@ int kvm_set_cr8(struct kvm_vcpu *v, u64 cr8)
 {
 	if (cr8 & CR8_RESERVED)
 		return 1;
-	if (v->apic)
-		lapic_set_cr8(v, cr8);
-	else
-		v->arch->cr8 = cr8;
+	lapic_set_cr8(v, cr8);
 	return 0;
 }
 
 u64 kvm_get_cr8(struct kvm_vcpu *v)
 {
-	return v->apic ? lapic_get_cr8(v) : v->arch->cr8;
+	return lapic_get_cr8(v);
 }
 
 /* ---- XCR0 ---- */

@@ -184,6 +184,7 @@ void kvm_inject_nmi(struct kvm_vcpu *v)
 {
 	__atomic_fetch_add(&v->arch->nmi_queued, 1, __ATOMIC_SEQ_CST);
 	kvm_make_request(v, REQ_NMI);
+	kvm_vcpu_kick(v);
 }
 
 bool kvm_event_needs_reinjection(struct kvm_vcpu *v)
@@ -209,10 +210,11 @@ bool kvm_vcpu_ready_for_interrupt_injection(struct kvm_vcpu *v)
 void kvm_process_nmi(struct kvm_vcpu *v)
 {
 	unsigned limit = 2;
+	u32 arrived = __atomic_exchange_n(&v->arch->nmi_queued, 0, __ATOMIC_SEQ_CST);
 
 	if (v->kvm->ops->get_nmi_mask(v) || v->arch->nmi_injected)
 		limit = 1;
-	v->arch->nmi_pending += __atomic_exchange_n(&v->arch->nmi_queued, 0, __ATOMIC_SEQ_CST);
+	v->arch->nmi_pending += arrived;
 	if (v->arch->nmi_pending > limit)
 		v->arch->nmi_pending = limit;
 	if (v->arch->nmi_pending)

@@ -54,8 +54,7 @@ void kvm_vcpu_reset(struct kvm_vcpu *v, bool init)
 	u64 cr0;
 	u32 sig[4];
 
-	if (v->apic)
-		lapic_reset(v, init);
+	lapic_reset(v, init); /* without in-core APIC: IA32_APIC_BASE only */
 	vcpu_events_reset(v);
 	emul_reset(v);
 	v->arch->complete_userspace_io = NULL;
@@ -68,7 +67,7 @@ void kvm_vcpu_reset(struct kvm_vcpu *v, bool init)
 		v->hw->xss = 0;
 	}
 	v->hw->cr2 = 0;
-	v->arch->cr8 = 0;
+	lapic_set_cr8(v, 0);
 	reset_debug(v);
 
 	for (unsigned i = 0; i < 16; i++)

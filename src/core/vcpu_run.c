@@ -52,7 +52,7 @@ static bool has_events(struct kvm_vcpu *v)
 	if ((__atomic_load_n(&v->arch->nmi_queued, __ATOMIC_ACQUIRE) || v->arch->nmi_pending) &&
 	    ops->nmi_allowed(v, false))
 		return true;
-	if (__atomic_load_n(&v->req.pending, __ATOMIC_ACQUIRE) & (BIT(REQ_TRIPLE_FAULT)))
+	if (__atomic_load_n(&v->req.pending, __ATOMIC_ACQUIRE) & BIT(REQ_TRIPLE_FAULT))
 		return true;
 	if (v->arch->guest_debug & KVM_GUESTDBG_BLOCKIRQ)
 		return false;

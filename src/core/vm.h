@@ -30,7 +30,7 @@ struct kvm_arch {
 	bool triple_fault_event;
 	bool exit_on_emulation_error;
 	bool guest_can_read_msr_platform_info;
-	bool hlt_in_guest, mwait_in_guest, pause_in_guest, cstate_in_guest;
+	bool hlt_in_guest, pause_in_guest;
 	bool x2apic_format, x2apic_broadcast_quirk_disabled;
 	bool bus_lock_detection;
 	bool pmu_disabled;
@@ -38,6 +38,7 @@ struct kvm_arch {
 	u64 hypercall_exit_enabled;
 	u64 disabled_quirks;
 	u32 max_vcpu_ids;
+	bool max_vcpu_ids_set;
 	u32 max_halt_poll_ns;
 	u64 manual_dirty_log_protect;
 

@@ -108,8 +108,6 @@ void vmx_update_exec_controls(struct kvm_vcpu *v)
 
 	if (ka->hlt_in_guest)
 		cpu &= ~CPU_BASED_HLT_EXITING;
-	if (ka->mwait_in_guest)
-		cpu &= ~(CPU_BASED_MWAIT_EXITING | CPU_BASED_MONITOR_EXITING);
 	if (ka->pause_in_guest)
 		cpu2 &= ~SECONDARY_EXEC_PAUSE_LOOP_EXITING;
 	if (v->arch->guest_debug & KVM_GUESTDBG_USE_HW_BP)

@@ -21,10 +21,9 @@ int irqchip_vm_init(struct kvm *kvm);
 /* The reverse, once no vCPU thread is left, before service_stop. The vCPUs' lapic_destroy may come
  * before or after it. */
 void irqchip_vm_destroy(struct kvm *kvm);
-/* KVM_CAP_APIC_BUS_CYCLES_NS: length of a timer input cycle in ns (1 at first). -EINVAL, -ENXIO (no
- * in-core APIC), -EBUSY as KVM. kvm->lock held. */
+/* KVM_CAP_APIC_BUS_CYCLES_NS: length of a timer input cycle in ns (1 at first). -EINVAL (also once
+ * there are vCPUs), -ENXIO (no in-core APIC). kvm->lock held. */
 int irqchip_set_bus_cycle_ns(struct kvm *kvm, u64 ns);
-/* Is KVM_X2APIC_API_* set: kvm->arch->x2apic_format, x2apic_broadcast_quirk_disabled. */
 
 /* ---- Local APIC ---- */
 int lapic_create(struct kvm_vcpu *v);

@@ -120,10 +120,10 @@ static void on_fd(struct fd_watch *w)
 	u64 val;
 	sigset_t set;
 
-	if (read(w->fd, &val, sizeof(val)) == sizeof(val))
-		__atomic_fetch_add(&seen, (u32)val, __ATOMIC_SEQ_CST);
 	pthread_sigmask(SIG_BLOCK, NULL, &set);
 	blocked = sigismember(&set, SIGUSR1) == 1 && sigismember(&set, SIGALRM) == 1;
+	if (read(w->fd, &val, sizeof(val)) == sizeof(val))
+		__atomic_fetch_add(&seen, (u32)val, __ATOMIC_SEQ_CST);
 }
 
 static void test_fd(void **state)

@@ -176,9 +176,19 @@ void mmu_reset_context(struct kvm_vcpu *v)
 {
 	struct kvm_mmu *mmu = &v->mmu->root_mmu;
 	union mmu_page_role old = mmu->root_role;
+	union mmu_cpu_role old_cpu = mmu->cpu_role;
 
 	init_root_mmu(v);
-	if (v->mmu->mmu != mmu || old.word == mmu->root_role.word)
+	if (v->mmu->mmu != mmu)
+		return;
+	/* Bits that are in no page's role (CR4.PSE, ...) only matter to shadowed tables. */
+	if (old.word == mmu->root_role.word && !mmu->root_role.direct &&
+	    old_cpu.word != mmu->cpu_role.word) {
+		mmu_free_roots(v, mmu, MMU_ROOTS_CURRENT);
+		kvm_make_request(v, REQ_MMU_RELOAD);
+		return;
+	}
+	if (old.word == mmu->root_role.word)
 		return;
 	/*
 	 * Roots of 64-bit guests stay cached: the role in each tells them apart. Any other new role
@@ -201,6 +211,11 @@ static u64 root_pdptr(struct kvm_vcpu *v, unsigned i)
 	return kvm_pdptr_read(v, i);
 }
 
+static void inject_guest_fault(struct kvm_vcpu *v, const struct guest_fault *f)
+{
+	kvm_inject_page_fault(v, f->addr, f->error);
+}
+
 int mmu_vcpu_create(struct kvm_vcpu *v)
 {
 	struct vcpu_mmu *m = calloc(1, sizeof(*m));
@@ -214,6 +229,7 @@ int mmu_vcpu_create(struct kvm_vcpu *v)
 	roots_init(&m->nested_mmu);
 	m->root_mmu.get_guest_pgd = root_guest_pgd;
 	m->root_mmu.get_pdptr = root_pdptr;
+	m->root_mmu.inject_fault = inject_guest_fault;
 	m->nested_mmu.get_guest_pgd = root_guest_pgd;
 	m->nested_mmu.get_pdptr = root_pdptr;
 	return 0;

@@ -85,7 +85,7 @@ int direct_map(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f)
 
 	if (writable && !f->write && memslot_dirty_logged(f->slot))
 		writable = false;
-	if (writable && !shadow_may_write(kvm, f->slot, f->gfn, false)) {
+	if (writable && !shadow_may_write(kvm, f->slot, f->gfn, true)) {
 		if (f->write)
 			return PF_EMULATE;
 		writable = false;
@@ -98,7 +98,7 @@ int direct_map(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f)
 	    (spte_writable(old) || old == spte)) {
 		r = PF_SPURIOUS;
 	} else {
-		r = spte_set_leaf(kvm, sptep, f->slot, f->gfn, spte, &flush);
+		r = spte_set_leaf(kvm, sptep, f->slot, f->gfn, role.access, spte, &flush);
 		if (r)
 			return r;
 		r = PF_FIXED;

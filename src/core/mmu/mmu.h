@@ -121,6 +121,8 @@ struct kvm_mmu {
 	/* Set when the context is chosen; the tables' owner answers. */
 	gpa_t (*get_guest_pgd)(struct kvm_vcpu *v);
 	u64 (*get_pdptr)(struct kvm_vcpu *v, unsigned index);
+	/* A fault of the guest's own tables: #PF, or an exit to the guest hypervisor. */
+	void (*inject_fault)(struct kvm_vcpu *v, const struct guest_fault *f);
 	mmu_gva_to_gpa_fn *gva_to_gpa;
 
 	/* permissions[error code / 2]: bit ACC of an access set = the access faults. */

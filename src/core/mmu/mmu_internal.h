@@ -175,13 +175,12 @@ static inline struct mmu_page *spte_child(u64 spte)
 }
 /* The frame that entry @index of @sp maps. */
 gfn_t page_gfn(const struct mmu_page *sp, unsigned index);
-unsigned page_access(const struct mmu_page *sp, unsigned index);
 
 /* All below: mmu_lock held. */
 struct mmu_page *page_find(struct kvm *kvm, gfn_t gfn, union mmu_page_role role);
 /* The bucket that pages of @gfn are in, chained by hash_next. */
 struct mmu_page *pages_of_gfn(struct kvm *kvm, gfn_t gfn);
-/* Finds or makes. NULL without memory. */
+/* Finds or makes (a page that cannot be shared is always made). NULL without memory. */
 struct mmu_page *page_get(struct kvm *kvm, gfn_t gfn, union mmu_page_role role);
 /* Entry *@sptep -> @child. 0 or -ENOMEM. */
 int page_link(struct kvm *kvm, u64 *sptep, struct mmu_page *child);
@@ -198,8 +197,8 @@ void pages_free_all(struct kvm *kvm);
 bool spte_drop(struct kvm *kvm, u64 *sptep);
 /* Sets a leaf over nothing, another leaf, or a table (which is unlinked). 0, or -ENOMEM. *@flush is
  * set if processors may hold something that is no longer so. */
-int spte_set_leaf(struct kvm *kvm, u64 *sptep, struct memslot *slot, gfn_t gfn, u64 spte,
-		  bool *flush);
+int spte_set_leaf(struct kvm *kvm, u64 *sptep, struct memslot *slot, gfn_t gfn, unsigned access,
+		  u64 spte, bool *flush);
 void stat_pages(struct kvm *kvm, int level, int delta);
 
 /* ---- Slots (slot.c) ---- */
@@ -252,6 +251,15 @@ struct guest_walk {
 #define PFERR_AC       BIT(49) /* EFLAGS.AC is set: explicit supervisor accesses pass SMAP */
 typedef bool guest_walk_fn(struct kvm_vcpu *v, struct kvm_mmu *mmu, u64 addr, u64 access,
 			   struct guest_walk *w);
+/*
+ * What a 4 KiB entry of a guest table maps, for a shadow page of @role: false if it cannot be
+ * mapped as it is (not present, reserved bits, not yet accessed). ACC_WRITE is left out while it is
+ * not dirty.
+ */
+bool guest_leaf_decode(const struct kvm_mmu *mmu, union mmu_page_role role, u64 pte, gfn_t *gfn,
+		       unsigned *access);
+/* The same correction for the leaf of a walk. */
+unsigned guest_leaf_access(const struct kvm_mmu *mmu, const struct guest_walk *w);
 guest_walk_fn *guest_walker(const struct kvm_mmu *mmu);
 void mmu_init_walk(struct kvm_vcpu *v, struct kvm_mmu *mmu);
 

@@ -133,7 +133,8 @@ struct mmu_page *page_find(struct kvm *kvm, gfn_t gfn, union mmu_page_role role)
 
 struct mmu_page *page_get(struct kvm *kvm, gfn_t gfn, union mmu_page_role role)
 {
-	struct mmu_page *sp = page_find(kvm, gfn, role), **b = bucket(kvm, gfn);
+	struct mmu_page *sp = role.per_vcpu ? NULL : page_find(kvm, gfn, role);
+	struct mmu_page **b = bucket(kvm, gfn);
 	struct mmu_vm *m = kvm->mmu;
 
 	if (sp) {
@@ -173,11 +174,6 @@ gfn_t page_gfn(const struct mmu_page *sp, unsigned index)
 	if (sp->shadowed)
 		return sp->shadowed[index] >> 3;
 	return sp->gfn + ((u64)index << (9 * (sp->role.level - 1)));
-}
-
-unsigned page_access(const struct mmu_page *sp, unsigned index)
-{
-	return sp->shadowed ? sp->shadowed[index] & 7 : sp->role.access;
 }
 
 /* ---- Entries ---- */
@@ -269,17 +265,22 @@ int page_link(struct kvm *kvm, u64 *sptep, struct mmu_page *child)
 	return 0;
 }
 
-int spte_set_leaf(struct kvm *kvm, u64 *sptep, struct memslot *slot, gfn_t gfn, u64 spte,
-		  bool *flush)
+int spte_set_leaf(struct kvm *kvm, u64 *sptep, struct memslot *slot, gfn_t gfn, unsigned access,
+		  u64 spte, bool *flush)
 {
 	struct mmu_page *sp = sptep_page(sptep);
+	unsigned index = ((u64)sptep & (PAGE_SIZE - 1)) / 8;
 	int level = sp->role.level;
 	u64 old = spte_get(sptep);
 	struct rmap *r;
 
-	if (spte_present(old) && spte_leaf(old, level) && spte_addr(old) == spte_addr(spte)) {
+	/* The same host page may be another frame of the guest's, with another reverse map. */
+	if (spte_present(old) && spte_leaf(old, level) && spte_addr(old) == spte_addr(spte) &&
+	    page_gfn(sp, index) == (gfn & ~(level_pages(level) - 1))) {
 		if (spte_writable(old) && !spte_writable(spte))
 			*flush = true;
+		if (sp->shadowed)
+			sp->shadowed[index] = (gfn & ~(level_pages(level) - 1)) << 3 | access;
 		spte_set(sptep, spte);
 		return 0;
 	}
@@ -295,6 +296,8 @@ int spte_set_leaf(struct kvm *kvm, u64 *sptep, struct memslot *slot, gfn_t gfn, 
 		spte_set(sptep, 0);
 		return -ENOMEM;
 	}
+	if (sp->shadowed)
+		sp->shadowed[index] = (gfn & ~(level_pages(level) - 1)) << 3 | access;
 	spte_set(sptep, spte);
 	stat_pages(kvm, level, 1);
 	return 0;
@@ -423,7 +426,8 @@ void pages_make_room(struct kvm *kvm)
 
 	if (likely(m->used + FAULT_PAGES <= m->max))
 		return;
-	target = m->max > FAULT_PAGES + RECLAIM_PAGES ? m->max - FAULT_PAGES - RECLAIM_PAGES : 0;
+	/* Never all: what the current roots need would go, be rebuilt, and go again. */
+	target = MAX(m->max / 2, m->max - MIN(m->max, FAULT_PAGES + RECLAIM_PAGES));
 	while (m->used > target && (sp = oldest_page(m))) {
 		page_zap(kvm, sp);
 		vm_stat_inc(kvm, mmu_recycled);

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "core/mmu/mmu_internal.h"
+#include "core/mmu/shadow.h"
 
 #define RMAP_VEC BIT(0)
 /* Beyond this an array is mapped without reserving swap for it: most of it is never touched. */
@@ -124,7 +125,16 @@ int mmu_slot_create(struct kvm *kvm, struct memslot *slot)
 	if (kvm->mmu && slot->base_gfn + slot->npages - 1 > (BIT(kvm->mmu->maxphyaddr) - 1) >> 12)
 		return -EINVAL;
 	slot->mmu = calloc(1, sizeof(*slot->mmu));
-	return slot->mmu ? 0 : -ENOMEM;
+	if (!slot->mmu)
+		return -ENOMEM;
+	/* Shadow pages of frames that had no slot so far are not accounted in one. */
+	if (kvm->mmu && kvm->mmu->indirect) {
+		pthread_mutex_lock(&kvm->mmu_lock);
+		shadow_zap_range(kvm, slot->as_id, slot->base_gfn, slot->npages);
+		page_commit(kvm);
+		pthread_mutex_unlock(&kvm->mmu_lock);
+	}
+	return 0;
 }
 
 void mmu_slot_free(struct memslot *slot)

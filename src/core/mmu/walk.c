@@ -161,6 +161,41 @@ guest_walk_fn *guest_walker(const struct kvm_mmu *mmu)
 	return mmu->cpu_role.base.gpte4 ? walk32_walk : walk64_walk;
 }
 
+static unsigned clean_is_readonly(const struct kvm_mmu *mmu, bool ept, u64 pte, unsigned access)
+{
+	u64 dirty = ept ? EPT_D : PT_D;
+
+	return walk_has_ad(mmu) && !(pte & dirty) ? access & ~ACC_WRITE : access;
+}
+
+unsigned guest_leaf_access(const struct kvm_mmu *mmu, const struct guest_walk *w)
+{
+	return clean_is_readonly(mmu, mmu->cpu_role.base.ept, w->pte[w->level - 1], w->access);
+}
+
+bool guest_leaf_decode(const struct kvm_mmu *mmu, union mmu_page_role role, u64 pte, gfn_t *gfn,
+		       unsigned *access)
+{
+#define DECODE(fmt)                                                     \
+	do {                                                            \
+		if (!fmt##_present(pte) || fmt##_reserved(mmu, pte, 1)) \
+			return false;                                   \
+		*gfn = fmt##_pte_gfn(pte, 1);                           \
+		*access = fmt##_pte_access(mmu, pte);                   \
+	} while (0)
+	if (role.ept)
+		DECODE(walkept);
+	else if (role.gpte4)
+		DECODE(walk32);
+	else
+		DECODE(walk64);
+#undef DECODE
+	if (walk_has_ad(mmu) && !(pte & (role.ept ? EPT_A : PT_A)))
+		return false;
+	*access = clean_is_readonly(mmu, role.ept, pte, *access & role.access);
+	return true;
+}
+
 static gpa_t gva_to_gpa(struct kvm_vcpu *v, struct kvm_mmu *mmu, u64 addr, u64 access,
 			struct guest_fault *f)
 {

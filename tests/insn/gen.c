@@ -359,7 +359,7 @@ static bool aim(struct instance *in, struct tstate *st, const ZydisDecodedOperan
 		u64 v = low(at - disp, zi) / (1 + z->mem.scale);
 
 		st->gpr[index] = v;
-		return true;
+		return low(v * (1 + z->mem.scale) + disp, zi) == low(at, zi);
 	}
 	if (index < 16) {
 		if (index != RSP && !one_in(4))
@@ -481,6 +481,52 @@ static void fill_implied(struct instance *in, struct tstate *st)
 	}
 }
 
+/*
+ * The XSAVE family: an area at @at with a header that is mostly legal, and a mask in EDX:EAX. Only
+ * x87, SSE and AVX, and components that no processor has: what else the host has is not ours.
+ */
+static void fill_xsave(struct tstate *st, u64 at)
+{
+	static const u64 bad[] = {1ull << 3, 1ull << 4, 1ull << 62, 1ull << 63};
+	u64 hdr[8] = {rnd() & 7};
+	struct isa_x87 x;
+	unsigned k;
+
+	st->gpr[RAX] = one_in(8) ? (rnd() & 0x1f) : 7 & rnd();
+	st->gpr[RDX] = one_in(8) ? 1ull << 30 : 0;
+	if (at < DATA || at + 1024 > DATA + DATA_SIZE)
+		return;
+	if (one_in(2))
+		hdr[1] = 1ull << 63 | (rnd() & 7) | hdr[0];
+	if (one_in(8))
+		hdr[0] ^= bad[rnd_below(ARRAY_SIZE(bad))];
+	if (one_in(8))
+		hdr[1] ^= bad[rnd_below(ARRAY_SIZE(bad))];
+	if (one_in(8))
+		hdr[1] &= ~(rnd() & 7);
+	if (one_in(8))
+		hdr[1 + rnd_below(7)] = rnd();
+	memcpy((void *)(at + 512), hdr, sizeof(hdr));
+	fill_x87(&x);
+	memcpy((void *)at, &x, 24);
+	memcpy((void *)(at + 32), x.st, sizeof(x.st));
+	if (one_in(8))
+		x.mxcsr |= 1u << (rnd_below(2) ? 18 : 31);
+	memcpy((void *)(at + 24), &x.mxcsr, 4);
+	/* Components in their initial state are told apart. */
+	if (one_in(4)) {
+		memset(&st->x87, 0, sizeof(st->x87));
+		st->x87.fcw = 0x37f;
+		st->x87.mxcsr = 0x1f80;
+	}
+	for (k = 0; k < 16 && one_in(2); k++)
+		memset(st->vec[k], 0, 16);
+	for (k = 0; k < 16 && one_in(2); k++)
+		memset(st->vec[k] + 16, 0, 16);
+	if (one_in(4))
+		memset(st->vec, 0, sizeof(st->vec));
+}
+
 static void make_compare_equal(const struct instance *in, struct tstate *st, u64 at)
 {
 	u64 v[2];
@@ -547,6 +593,23 @@ static bool vendors_differ(const struct instance *in)
 	return false;
 }
 
+/* EDX:EAX is the mask and cannot also address the area. */
+static bool uses_rax_or_rdx(const struct instance *in)
+{
+	unsigned k;
+
+	for (k = 0; k < in->zi.operand_count_visible; k++) {
+		const ZydisDecodedOperand *z = &in->zo[k];
+		unsigned b = (unsigned)ZydisRegisterGetId(z->mem.base);
+		unsigned x = (unsigned)ZydisRegisterGetId(z->mem.index);
+
+		if (z->type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    (b == RAX || b == RDX || x == RAX || x == RDX))
+			return true;
+	}
+	return false;
+}
+
 bool gen_instance(unsigned op, unsigned mnemonic, enum isa_mode mode, struct instance *in,
 		  struct tstate *st)
 {
@@ -589,6 +652,12 @@ bool gen_instance(unsigned op, unsigned mnemonic, enum isa_mode mode, struct ins
 		if (insn.op != op || vendors_differ(in))
 			continue;
 		make_compare_equal(in, st, at);
+		if (in->zi.meta.category == ZYDIS_CATEGORY_XSAVE ||
+		    in->zi.meta.category == ZYDIS_CATEGORY_XSAVEOPT) {
+			if (uses_rax_or_rdx(in))
+				continue;
+			fill_xsave(st, at);
+		}
 		return true;
 	}
 	return false;

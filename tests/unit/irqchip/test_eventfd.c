@@ -74,7 +74,7 @@ static void test_irqfd_edge(void **state)
 	assert_int_equal(irqfd(fd, 6, 0, -1), -EBUSY);
 	for (unsigned i = 0; i < 20; i++) {
 		signal_fd(fd);
-		assert_true(wait_for(lapic_has_interrupt(v) == 0x55, 500));
+		assert_true(wait_for(lapic_has_interrupt(v) == 0x55, 4000));
 		assert_int_equal(apic_take(v), 0x55);
 	}
 	assert_true(wait_for(fd_count(fd) == 0, 100));
@@ -82,13 +82,13 @@ static void test_irqfd_edge(void **state)
 	assert_int_equal(irqfd(other, 5, KVM_IRQFD_FLAG_DEASSIGN, -1), 0);
 	assert_int_equal(irqfd(fd, 6, KVM_IRQFD_FLAG_DEASSIGN, -1), 0);
 	signal_fd(fd);
-	assert_true(wait_for(apic_take(v) == 0x55, 500));
+	assert_true(wait_for(apic_take(v) == 0x55, 4000));
 	/* The VMM may close its descriptor: ours stays, and knows it by a copy. */
 	close(other);
 	other = dup(fd);
 	close(fd);
 	signal_fd(other);
-	assert_true(wait_for(apic_take(v) == 0x55, 500));
+	assert_true(wait_for(apic_take(v) == 0x55, 4000));
 	assert_int_equal(irqfd(other, 5, KVM_IRQFD_FLAG_DEASSIGN, -1), 0);
 	signal_fd(other);
 	fake_sleep_us(3000);
@@ -97,7 +97,7 @@ static void test_irqfd_edge(void **state)
 	/* A count that is there at assignment is an interrupt. */
 	signal_fd(other);
 	assert_int_equal(irqfd(other, 5, 0, -1), 0);
-	assert_true(wait_for(apic_take(v) == 0x55, 500));
+	assert_true(wait_for(apic_take(v) == 0x55, 4000));
 	close(other);
 }
 
@@ -138,7 +138,7 @@ static void test_resample(void **state)
 	assert_int_equal(irqfd(fd2, 11, KVM_IRQFD_FLAG_RESAMPLE, again2), 0);
 	for (unsigned i = 0; i < 5; i++) {
 		signal_fd(fd);
-		assert_true(wait_for(lapic_has_interrupt(v) == 0x66, 500));
+		assert_true(wait_for(lapic_has_interrupt(v) == 0x66, 4000));
 		assert_int_equal(lapic_get_interrupt(v), 0x66);
 		assert_int_equal(fd_count(again), 0);
 		apic_write(v, APIC_EOI, 0);
@@ -160,7 +160,7 @@ static void test_resample(void **state)
 	}
 	fd_count(again);
 	signal_fd(fd);
-	assert_true(wait_for(irq_pending(v) == 0x3b, 500));
+	assert_true(wait_for(irq_pending(v) == 0x3b, 4000));
 	assert_int_equal(irq_get(v), 0x3b);
 	port_out(v, 0xa0, 0x20);
 	port_out(v, 0x20, 0x20);
@@ -168,7 +168,7 @@ static void test_resample(void **state)
 	/* Deassigned while high: the last one lowers the line. */
 	rte(11, 0x8066);
 	signal_fd(fd);
-	assert_true(wait_for(lapic_has_interrupt(v) == 0x66, 500));
+	assert_true(wait_for(lapic_has_interrupt(v) == 0x66, 4000));
 	assert_int_equal(irqfd(fd2, 11, KVM_IRQFD_FLAG_DEASSIGN, -1), 0);
 	assert_int_equal(irqfd(fd, 11, KVM_IRQFD_FLAG_DEASSIGN, -1), 0);
 	assert_int_equal(apic_take(v), 0x66);
@@ -190,7 +190,7 @@ static void test_irqfd_reroute(void **state)
 		e.u.msi.data = vec;
 		assert_int_equal(vm_set_gsi_routing(kvm, &e, 1, 0), 0);
 		signal_fd(fd);
-		assert_true(wait_for(lapic_has_interrupt(v) >= 0, 500));
+		assert_true(wait_for(lapic_has_interrupt(v) >= 0, 4000));
 		assert_int_equal(apic_take(v), vec);
 	}
 	close(fd);

@@ -88,7 +88,7 @@ static void test_rearm_and_cancel(void **state)
 	periods = 0;
 	ktimer_init(&t, &vm, rearm);
 	ktimer_arm(&t, kvm_now_ns(&vm));
-	assert_true(wait_for(__atomic_load_n(&periods, __ATOMIC_SEQ_CST) >= 5, 1000));
+	assert_true(wait_for(__atomic_load_n(&periods, __ATOMIC_SEQ_CST) >= 5, 4000));
 	ktimer_cancel_sync(&t);
 	n = periods;
 	fake_sleep_us(3000);
@@ -108,7 +108,7 @@ static void test_earlier(void **state)
 	fake_sleep_us(1000);
 	b.due = kvm_now_ns(&vm) + 1000000;
 	ktimer_arm(&b.t, b.due);
-	assert_true(wait_for(__atomic_load_n(&nfired, __ATOMIC_ACQUIRE) == 1, 1000));
+	assert_true(wait_for(__atomic_load_n(&nfired, __ATOMIC_ACQUIRE) == 1, 4000));
 	ktimer_cancel_sync(&a.t);
 }
 
@@ -137,10 +137,10 @@ static void test_fd(void **state)
 		assert_int_equal(fd_watch_add(&w[i], &vm), 0);
 	}
 	/* The first was readable when it was added. */
-	assert_true(wait_for(__atomic_load_n(&seen, __ATOMIC_SEQ_CST) == 1, 1000));
+	assert_true(wait_for(__atomic_load_n(&seen, __ATOMIC_SEQ_CST) == 1, 4000));
 	for (unsigned i = 0; i < ARRAY_SIZE(w); i++)
 		assert_int_equal(write(w[i].fd, &one, 8), 8);
-	assert_true(wait_for(__atomic_load_n(&seen, __ATOMIC_SEQ_CST) == 41, 1000));
+	assert_true(wait_for(__atomic_load_n(&seen, __ATOMIC_SEQ_CST) == 41, 4000));
 	assert_true(blocked);
 	for (unsigned i = 0; i < ARRAY_SIZE(w); i++)
 		fd_watch_del_sync(&w[i]);

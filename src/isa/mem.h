@@ -18,24 +18,24 @@ static inline void *isa_tlb_hit(const struct isa_tlbe *set, u64 la, unsigned siz
 	return likely(la + e->neg_page <= PAGE_SIZE - size) ? (void *)(la + e->addend) : NULL;
 }
 
+/* Single host accesses, so that what is aligned is atomic as on a processor (vol. 3A, 9.1.1). */
 #define ISA_DEFINE_LD(bits)                                                                 \
 	static inline u##bits isa_ld##bits(struct isa_cpu *c, u64 la, unsigned how)         \
 	{                                                                                   \
-		void *p = isa_tlb_hit(c->tlb->r, la, bits / 8);                             \
+		u##bits *p = isa_tlb_hit(c->tlb->r, la, bits / 8);                          \
 		u##bits v;                                                                  \
                                                                                             \
 		if (likely(p != NULL))                                                      \
-			return __atomic_load_n((u##bits __attribute__((aligned(1))) *)p,    \
-					       __ATOMIC_RELAXED);                           \
+			return __atomic_load_n(p, __ATOMIC_RELAXED);                        \
 		c->ops->mem_read(c, la, &v, sizeof(v), how);                                \
 		return v;                                                                   \
 	}                                                                                   \
 	static inline void isa_st##bits(struct isa_cpu *c, u64 la, u##bits v, unsigned how) \
 	{                                                                                   \
-		void *p = isa_tlb_hit(c->tlb->w, la, bits / 8);                             \
+		u##bits *p = isa_tlb_hit(c->tlb->w, la, bits / 8);                          \
                                                                                             \
 		if (likely(p != NULL))                                                      \
-			memcpy(p, &v, sizeof(v));                                           \
+			__atomic_store_n(p, v, __ATOMIC_RELAXED);                           \
 		else                                                                        \
 			c->ops->mem_write(c, la, &v, sizeof(v), how | ISA_ACC_WRITE);       \
 	}

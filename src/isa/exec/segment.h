@@ -7,39 +7,81 @@
 
 struct desc {
 	u64 raw;  /* the first eight bytes */
-	u64 la;   /* where they are */
+	u64 la;	  /* where they are */
 	u32 high; /* base 63..32 of system descriptors in IA-32e mode */
 };
 
 /* System descriptor types (SDM vol. 3A, table 3-2) */
 enum {
-	DT_TSS16 = 1, DT_LDT = 2, DT_TSS16_BUSY = 3, DT_CALL16 = 4, DT_TASK_GATE = 5,
-	DT_INT16 = 6, DT_TRAP16 = 7, DT_TSS = 9, DT_TSS_BUSY = 11, DT_CALL = 12, DT_INT = 14,
+	DT_TSS16 = 1,
+	DT_LDT = 2,
+	DT_TSS16_BUSY = 3,
+	DT_CALL16 = 4,
+	DT_TASK_GATE = 5,
+	DT_INT16 = 6,
+	DT_TRAP16 = 7,
+	DT_TSS = 9,
+	DT_TSS_BUSY = 11,
+	DT_CALL = 12,
+	DT_INT = 14,
 	DT_TRAP = 15,
 };
 
-static inline unsigned desc_type(const struct desc *d) { return d->raw >> 40 & 15; }
-static inline unsigned desc_dpl(const struct desc *d) { return d->raw >> 45 & 3; }
-static inline bool desc_s(const struct desc *d) { return d->raw >> 44 & 1; }
-static inline bool desc_p(const struct desc *d) { return d->raw >> 47 & 1; }
-static inline bool desc_l(const struct desc *d) { return d->raw >> 53 & 1; }
-static inline bool desc_db(const struct desc *d) { return d->raw >> 54 & 1; }
-static inline bool desc_code(const struct desc *d) { return desc_s(d) && (desc_type(d) & 8); }
-static inline bool desc_conforming(const struct desc *d) { return desc_type(d) & 4; }
+static inline unsigned desc_type(const struct desc *d)
+{
+	return d->raw >> 40 & 15;
+}
+static inline unsigned desc_dpl(const struct desc *d)
+{
+	return d->raw >> 45 & 3;
+}
+static inline bool desc_s(const struct desc *d)
+{
+	return d->raw >> 44 & 1;
+}
+static inline bool desc_p(const struct desc *d)
+{
+	return d->raw >> 47 & 1;
+}
+static inline bool desc_l(const struct desc *d)
+{
+	return d->raw >> 53 & 1;
+}
+static inline bool desc_db(const struct desc *d)
+{
+	return d->raw >> 54 & 1;
+}
+static inline bool desc_code(const struct desc *d)
+{
+	return desc_s(d) && (desc_type(d) & 8);
+}
+static inline bool desc_conforming(const struct desc *d)
+{
+	return desc_type(d) & 4;
+}
 static inline bool desc_writable(const struct desc *d)
 {
 	return desc_s(d) && !(desc_type(d) & 8) && (desc_type(d) & 2);
 }
 /* Call gates: selector, offset, number of parameters. */
-static inline u16 gate_sel(const struct desc *d) { return (u16)(d->raw >> 16); }
+static inline u16 gate_sel(const struct desc *d)
+{
+	return (u16)(d->raw >> 16);
+}
 static inline u32 gate_off32(const struct desc *d)
 {
 	return (u32)((d->raw & 0xffff) | (d->raw >> 32 & 0xffff0000));
 }
 
-static inline bool sel_null(u16 sel) { return !(sel & ~3); }
+static inline bool sel_null(u16 sel)
+{
+	return !(sel & ~3);
+}
 /* A selector as an error code (SDM vol. 3A, 6.13). */
-static inline u32 sel_err(u16 sel) { return sel & ~3u; }
+static inline u32 sel_err(u16 sel)
+{
+	return sel & ~3u;
+}
 
 /* Supervisor access to descriptor tables and TSSs at any CPL. */
 void sys_read(struct isa_cpu *c, u64 la, void *dst, unsigned size);
@@ -68,7 +110,8 @@ void seg_load_task(struct isa_cpu *c, unsigned seg, u16 sel);
 struct isa_seg stack_seg(struct isa_cpu *c, u16 sel, unsigned cpl, unsigned vector, u32 ext);
 /* An unusable SS of privilege @cpl, as 64-bit mode's null SS is. */
 struct isa_seg null_stack_seg(u16 sel, unsigned cpl);
-/* After an outward return: data segments that the new CPL may not use become null (SDM vol. 2, RET). */
+/* After an outward return: data segments that the new CPL may not use become null (SDM vol. 2,
+ * RET). */
 void seg_drop_privileged(struct isa_cpu *c);
 /* flat and sp_mask again, after a change of a data or stack segment at the same privilege. */
 void seg_changed(struct isa_cpu *c);
@@ -105,9 +148,10 @@ void stack_push(struct isa_cpu *c, const struct new_stack *st, const u64 *v, uns
 void stack_commit(struct isa_cpu *c, const struct new_stack *st, unsigned n);
 
 /*
- * RET and IRET to @sel:@rip in protected mode, once these have been read from the stack: @used bytes of
- * it, then @args bytes to release, then, when the privilege goes outward or @always_ss (IRET in 64-bit
- * mode), SP and SS of @size bytes. Commits CS, RIP, SS, RSP; the flags are the caller's.
+ * RET and IRET to @sel:@rip in protected mode, once these have been read from the stack: @used
+ * bytes of it, then @args bytes to release, then, when the privilege goes outward or @always_ss
+ * (IRET in 64-bit mode), SP and SS of @size bytes. Commits CS, RIP, SS, RSP; the flags are the
+ * caller's.
  */
 void far_return(struct isa_cpu *c, u16 sel, u64 rip, unsigned used, unsigned args, unsigned size,
 		bool always_ss);

@@ -131,7 +131,7 @@ struct sil_machine {
 	pthread_mutex_t split_lock; /* locked accesses with no host atomic */
 };
 
-#define SIL_SHOOT_MAX 16
+#define SIL_SHOOT_MAX 32
 struct sil_shoot {
 	hva_t page;
 	bool drop; /* forget blocks made from the page; else: no write entries for it any more */
@@ -183,6 +183,9 @@ struct sil_cpu {
 	bool ac_check;		/* #AC is on: no TLB entries */
 	u64 bp_hit; /* data breakpoints the current instruction has met (pending_dbg bits) */
 
+	/* The instruction that was rolled back last, until the next run of the engine: what a
+	 * fault's or an exit's hook may want to know of it. NULL if none. */
+	const struct isa_insn *aborted;
 	bool no_trap; /* the instruction takes no single-step trap */
 	bool step_rf; /* RF was set before the instruction being stepped */
 
@@ -193,12 +196,12 @@ struct sil_cpu {
 	/* Shoot-downs from other cpus, under m->cpus_lock. */
 	struct sil_shoot shoot[SIL_SHOOT_MAX];
 	unsigned nshoot;
-	bool shoot_overflow;
-	u64 shoot_seq;	/* posted */
-	u64 shoot_wait; /* the newest that another cpu waits for */
-	u64 shoot_done; /* served; read by others */
-	bool running;	/* in the guest: must serve shoot-downs before they count as done */
-	bool waiting;	/* on the futex of c.request */
+	bool shoot_all_writes, shoot_all_drops; /* the queue was too short */
+	u64 shoot_seq;				/* posted */
+	u64 shoot_wait;				/* the newest that another cpu waits for */
+	u64 shoot_done;				/* served; read by others */
+	bool running; /* in the guest: must serve shoot-downs before they count as done */
+	bool waiting; /* on the futex of c.request */
 
 	jmp_buf catch;
 	struct guard guard;

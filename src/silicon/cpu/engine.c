@@ -3,6 +3,7 @@
  * boundaries. */
 #include "silicon/cpu/engine.h"
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -60,6 +61,7 @@ static void deliver(struct sil_cpu *cpu, const struct isa_event *ev)
 	cpu->bp_hit = 0;
 	cpu->stepped = true;
 	cpu->step_rf = false;
+	cpu->aborted = NULL;
 	cpu->n.events++;
 }
 
@@ -101,6 +103,7 @@ void engine_abort_insn(struct sil_cpu *cpu)
 	if (c->insn) {
 		cpu->n.instructions += (u64)(c->insn - cpu->block_first);
 		c->s.rip -= c->insn->len;
+		cpu->aborted = c->insn;
 		c->insn = NULL;
 	}
 	if (cpu->step_rf)
@@ -207,9 +210,12 @@ void cpu_update_step(struct sil_cpu *cpu)
 
 void cpu_request(struct sil_cpu *cpu, u32 bits)
 {
+	int err = errno; /* signal handlers come here */
+
 	__atomic_fetch_or(&cpu->c.request, bits, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&cpu->waiting, __ATOMIC_SEQ_CST))
 		syscall(SYS_futex, &cpu->c.request, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	errno = err;
 }
 
 /* HLT, shutdown, wait-for-SIPI: until some request comes. */
@@ -306,6 +312,7 @@ void engine_run(struct sil_cpu *cpu)
 	cpu->step_rf = false;
 	cpu->rmw_size = 0;
 	cpu->bp_hit = 0;
+	cpu->aborted = NULL;
 	cpu->mem_error_pending = false;
 	code_cpu_enter(cpu);
 	__atomic_fetch_or(&c->request, SIL_REQ_EVENT, __ATOMIC_SEQ_CST);

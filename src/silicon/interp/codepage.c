@@ -86,10 +86,12 @@ static void post(struct sil_cpu *to, hva_t page, bool drop)
 			break;
 	}
 	if (k == to->nshoot) {
-		if (to->nshoot == SIL_SHOOT_MAX)
-			to->shoot_overflow = true;
-		else
+		if (to->nshoot < SIL_SHOOT_MAX)
 			to->shoot[to->nshoot++] = (struct sil_shoot){.page = page, .drop = drop};
+		else if (drop)
+			to->shoot_all_drops = true;
+		else
+			to->shoot_all_writes = true;
 	}
 	to->shoot_seq++;
 	cpu_request(to, SIL_REQ_CODE);
@@ -110,30 +112,30 @@ void code_serve(struct sil_cpu *cpu)
 {
 	struct sil_shoot todo[SIL_SHOOT_MAX];
 	unsigned n, k;
-	bool all;
+	bool all_writes, all_drops;
 	u64 seq;
 
 	pthread_mutex_lock(&cpu->m->cpus_lock);
 	cpu_request_clear(cpu, SIL_REQ_CODE);
 	n = cpu->nshoot;
-	all = cpu->shoot_overflow;
+	all_writes = cpu->shoot_all_writes;
+	all_drops = cpu->shoot_all_drops;
 	seq = cpu->shoot_seq;
 	for (k = 0; k < n; k++)
 		todo[k] = cpu->shoot[k];
 	cpu->nshoot = 0;
-	cpu->shoot_overflow = false;
+	cpu->shoot_all_writes = cpu->shoot_all_drops = false;
 	pthread_mutex_unlock(&cpu->m->cpus_lock);
 
-	if (all) {
+	if (all_writes)
 		tlb_drop_all_writes(cpu);
+	if (all_drops)
 		interp_drop_all(cpu);
-	} else {
-		for (k = 0; k < n; k++) {
-			if (todo[k].drop)
-				interp_drop_page(cpu, todo[k].page);
-			else
-				tlb_drop_writes(cpu, todo[k].page);
-		}
+	for (k = 0; k < n; k++) {
+		if (todo[k].drop)
+			interp_drop_page(cpu, todo[k].page);
+		else
+			tlb_drop_writes(cpu, todo[k].page);
 	}
 	__atomic_store_n(&cpu->shoot_done, seq, __ATOMIC_SEQ_CST);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The interpreter's loop. */
-#include "base/log.h"
+#include "isa/insn_table.h"
 #include "silicon/cpu/debug.h"
 #include "silicon/cpu/engine.h"
 #include "silicon/interp/codepage.h"

@@ -51,7 +51,7 @@ struct cross {
 #define BLOCK_HASH_SIZE (1u << 15)
 #define PAGE_HASH_SIZE	1024
 #define CROSS_SIZE	64
-#define BLOCK_ARENA	(24ull << 20)
+#define BLOCK_ARENA	(12ull << 20)
 struct interp {
 	struct block *hash[BLOCK_HASH_SIZE];
 	struct block_page *pages[PAGE_HASH_SIZE];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What this processor's VT-x can do: the capability MSRs (SDM vol. 3D, appendix A) and the other
- * MSRs that describe the hardware. A control is advertised exactly when it works.
+ * What this processor's VT-x can do: the capability MSRs (SDM vol. 3D, appendix A). A control is
+ * advertised exactly when it works.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -120,15 +120,6 @@ void vtx_machine_fini(struct sil_machine *m)
 	m->vendor = NULL;
 }
 
-/*
- * IA32_ARCH_CAPABILITIES: no processor of software speculates, so it has none of the flaws:
- * RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO,
- * PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO.
- */
-#define ARCH_CAPS                                                                            \
-	(BIT(0) | BIT(1) | BIT(3) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(14) | BIT(15) | \
-	 BIT(20) | BIT(24) | BIT(26) | BIT(27))
-
 int vtx_root_rdmsr(const struct sil_machine *m, u32 index, u64 *val)
 {
 	if (index >= MSR_IA32_VMX_BASIC && index < MSR_IA32_VMX_BASIC + CAP_N) {
@@ -138,13 +129,8 @@ int vtx_root_rdmsr(const struct sil_machine *m, u32 index, u64 *val)
 		*val = vtx_machine_of(m)->cap[index - MSR_IA32_VMX_BASIC];
 		return 0;
 	}
-	switch (index) {
-	case MSR_IA32_FEAT_CTL: *val = BIT(0) | BIT(2); return 0; /* locked, VMX outside SMX */
-	case MSR_IA32_ARCH_CAPABILITIES: *val = ARCH_CAPS; return 0;
-	case MSR_IA32_UCODE_REV: *val = 1ull << 32; return 0;
-	case MSR_IA32_PLATFORM_ID: *val = 0; return 0;
-	/* Maximum non-turbo ratio in units of 100 MHz. */
-	case MSR_PLATFORM_INFO: *val = (u64)(u8)(m->cfg.tsc_khz / 100000) << 8; return 0;
-	default: return -EINVAL;
-	}
+	if (index != MSR_IA32_FEAT_CTL)
+		return -EINVAL;
+	*val = BIT(0) | BIT(2); /* locked, VMX outside SMX */
+	return 0;
 }

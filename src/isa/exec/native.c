@@ -2,8 +2,8 @@
 /*
  * The stubs of natively run instructions: made when an instruction is first executed, shared by all
  * instructions that come to the same code, kept for ever. Guests choose the code, so its amount is
- * limited: beyond CODE_LIMIT an instruction's stub is made anew at each execution, in a place of
- * its thread.
+ * limited: beyond native_code_limit an instruction's stub is made anew at each execution, in a
+ * place of its thread.
  */
 #include "isa/exec/native.h"
 
@@ -15,8 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CODE_LIMIT (32u << 20)
-#define BUCKETS	   4096
+#define BUCKETS 4096
+
+size_t native_code_limit = 32u << 20;
 
 struct entry {
 	struct entry *next;
@@ -113,7 +114,7 @@ static struct native_stub *make(const struct isa_insn *i)
 			goto out;
 		}
 	}
-	if (native_code_used() >= CODE_LIMIT) {
+	if (native_code_used() >= native_code_limit) {
 		r = make_shared(&s, code, n);
 		goto out;
 	}

@@ -54,6 +54,8 @@ unsigned native_emit(const struct isa_insn *i, u8 *out, struct native_stub *s);
 void *native_code_put(const u8 *code, unsigned n);
 /* The same into this thread's one slot, overwriting what was there. No lock needed. */
 void *native_code_put_slot(const u8 *code, unsigned n);
+/* How many bytes may be handed out in all; changed by tests only. */
+extern size_t native_code_limit;
 /* Bytes handed out by native_code_put. */
 size_t native_code_used(void);
 

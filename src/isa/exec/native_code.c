@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Memory for generated code, never writable and executable at the same address: a memfd mapped
- * twice. Code that was handed out stays for ever; guests can make no more of it than CODE_LIMIT,
- * see native.c.
+ * twice. Code that was handed out stays for ever; guests can make no more of it than
+ * native_code_limit, see native.c.
  */
 #include "isa/exec/native.h"
 

@@ -318,6 +318,7 @@ static enum sil_vmx enter(struct sil_cpu *cpu, enum vmcs_launch want)
 	v->exited = false;
 	v->mtf_event = false;
 	v->tpr_exit = false;
+	v->iret_unblocked = false;
 	v->apic_write = false;
 	if (VF(r, VM_ENTRY_INTR_INFO_FIELD) & INTR_INFO_VALID)
 		inject(cpu);

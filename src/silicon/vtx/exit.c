@@ -153,21 +153,14 @@ void vtx_finish_exit(struct sil_cpu *cpu)
 
 /* ---- Exits by events ----------------------------------------------------------------------- */
 
-/*
- * An IRET that ended NMI blocking and then met a fault or a violation: NMIs are unblocked in the
- * state saved, and bit 12 says so (28.2.3).
- */
+/* The bit tells of the IRET under way only: whoever asks consumes it (28.2.3). */
 u32 vtx_nmi_unblock(struct sil_cpu *cpu)
 {
-	const struct vtx_cpu *v = vtx_of(cpu);
-	const struct isa_insn *i = cpu->c.insn;
+	struct vtx_cpu *v = vtx_of(cpu);
+	bool unblocked = v->iret_unblocked && !cpu->vectoring_valid;
 
-	if (!i || cpu->vectoring_valid || !vtx_is_iret(i->op) ||
-	    !(cpu->c.s.interruptibility & ISA_BLOCK_NMI) ||
-	    ((v->pin & PIN_BASED_NMI_EXITING) && !(v->pin & PIN_BASED_VIRTUAL_NMIS)))
-		return 0;
-	cpu->c.s.interruptibility &= ~(u32)ISA_BLOCK_NMI;
-	return BIT(12);
+	v->iret_unblocked = false;
+	return unblocked ? BIT(12) : 0;
 }
 
 /* 26.2, exceptions: the bitmap, and for #PF the error-code mask and match. */
@@ -184,6 +177,7 @@ static bool exception_exits(const struct vmcs_region *r, const struct isa_event 
 void vtx_exception(struct sil_cpu *cpu, const struct isa_event *ev)
 {
 	struct vmcs_region *r = vtx_of(cpu)->cur;
+	u32 unblock = vtx_nmi_unblock(cpu);
 	u64 info;
 
 	if (!exception_exits(r, ev))
@@ -196,7 +190,7 @@ void vtx_exception(struct sil_cpu *cpu, const struct isa_event *ev)
 		VF(r, VM_EXIT_INTR_ERROR_CODE) = ev->error;
 	}
 	if (ev->vector != X86_DF_VEC)
-		info |= vtx_nmi_unblock(cpu);
+		info |= unblock;
 	VF(r, VM_EXIT_INTR_INFO) = info;
 	if (ev->type >= EV_SW_INT)
 		VF(r, VM_EXIT_INSTRUCTION_LEN) = ev->insn_len;

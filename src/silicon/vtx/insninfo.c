@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 /* The VM-exit instruction-information field and its relatives (SDM vol. 3C, 28.2.1 and 28.2.5). */
-#include "isa/insn_table.h"
 #include "silicon/vtx/vtx.h"
 
 /* 0: 16 bits, 1: 32, 2: 64 */
@@ -71,9 +70,4 @@ u32 info_rm(const struct isa_insn *i, const struct isa_opnd *o)
 u32 info_random(const struct isa_insn *i)
 {
 	return info_gpr(i) << 3 | size_code(i->opsize) << 11;
-}
-
-bool vtx_is_iret(unsigned op)
-{
-	return op == ISA_OP_IRET || op == ISA_OP_IRETD || op == ISA_OP_IRETQ;
 }

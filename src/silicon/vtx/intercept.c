@@ -8,7 +8,7 @@ typedef void icpt_fn(struct sil_cpu *cpu, u64 arg, unsigned reason);
 
 /* How the exit is described, or what else decides about it. */
 static icpt_fn plain, with_arg, pause_loop, with_random, with_invpcid, with_gdtr_idtr, with_ldtr_tr,
-	by_xss, by_msr, by_clts, by_lmsw, by_vmx, debug_register;
+	by_xss, by_msr, by_clts, by_lmsw, by_vmx, debug_register, note_iret;
 
 /* GETSEC exits only if CR4.SMXE is 1, which it never is here. */
 static const struct rule {
@@ -51,6 +51,7 @@ static const struct rule {
 	[ICPT_LLDT] = {CPU2, EXIT_REASON_LDTR_TR, SECONDARY_EXEC_DESC, with_ldtr_tr},
 	[ICPT_LTR] = {CPU2, EXIT_REASON_LDTR_TR, SECONDARY_EXEC_DESC, with_ldtr_tr},
 	[ICPT_TASK_SWITCH] = {ALWAYS, EXIT_REASON_TASK_SWITCH, 0, with_arg},
+	[ICPT_IRET] = {ALWAYS, 0, 0, note_iret},
 	[ICPT_VMX] = {ALWAYS, 0, 0, by_vmx},
 };
 
@@ -177,9 +178,36 @@ static void debug_register(struct sil_cpu *cpu, u64 arg, unsigned what)
 		 (arg & 7) | (what == ICPT_DR_READ ? BIT(4) : 0) | (u64)info_gpr(cpu->c.insn) << 8);
 }
 
+/*
+ * No exit: IRET is about to end blocking by NMI (virtual-NMI blocking, if there are virtual NMIs),
+ * which an exit in its middle reports. With NMI exiting alone the bit is undefined (28.2.3).
+ */
+static void note_iret(struct sil_cpu *cpu, u64 arg, unsigned what)
+{
+	struct vtx_cpu *v = vtx_of(cpu);
+
+	v->iret_unblocked =
+		(cpu->c.s.interruptibility & ISA_BLOCK_NMI) &&
+		(!(v->pin & PIN_BASED_NMI_EXITING) || (v->pin & PIN_BASED_VIRTUAL_NMIS));
+}
+
+/* IRET has completed, among others. */
+static void recheck_events(struct isa_cpu *c)
+{
+	vtx_of(sil_of(c))->iret_unblocked = false;
+	op_recheck_events(c);
+}
+
 const struct isa_ops vtx_isa_ops = {
-	SIL_ENGINE_ISA_OPS,	  .intercept = vtx_intercept, .port_in = vtx_port_in,
-	.port_out = vtx_port_out, .read_cr = vtx_read_cr,     .write_cr = vtx_write_cr,
-	.rdmsr = vtx_rdmsr,	  .wrmsr = vtx_wrmsr,	      .rdtsc = vtx_rdtsc,
+	SIL_ENGINE_ISA_OPS,
+	.intercept = vtx_intercept,
+	.port_in = vtx_port_in,
+	.port_out = vtx_port_out,
+	.read_cr = vtx_read_cr,
+	.write_cr = vtx_write_cr,
+	.rdmsr = vtx_rdmsr,
+	.wrmsr = vtx_wrmsr,
+	.rdtsc = vtx_rdtsc,
 	.vmx = vtx_vmx,
+	.recheck_events = recheck_events,
 };

@@ -83,11 +83,12 @@ struct vtx_cpu {
 	/* Root's values of what entries load only if a control says so. */
 	u64 root_efer, root_pat;
 
-	bool exited;	   /* an exit has been recorded */
-	bool mtf_event;	   /* MTF exit pending from injection: 27.7.8 */
-	bool tpr_exit;	   /* TPR-below-threshold exit pending */
-	bool stale;	   /* a VMCS was made current: all of the context is new */
-	bool was_stepping; /* cpu->step_exits of the last entry */
+	bool exited;	     /* an exit has been recorded */
+	bool mtf_event;	     /* MTF exit pending from injection: 27.7.8 */
+	bool iret_unblocked; /* the IRET under way has ended NMI blocking */
+	bool tpr_exit;	     /* TPR-below-threshold exit pending */
+	bool stale;	     /* a VMCS was made current: all of the context is new */
+	bool was_stepping;   /* cpu->step_exits of the last entry */
 	bool has_known;
 	u32 has;	 /* features of the hardware that controls can take away (entry.c) */
 	bool apic_write; /* APIC-write exit or emulation pending at apic_offset */
@@ -161,7 +162,7 @@ void vtx_pending(struct sil_cpu *cpu);
 __noreturn void vtx_ept_violation(struct sil_cpu *cpu, gpa_t gpa, u64 la, u64 qual);
 __noreturn void vtx_ept_misconfig(struct sil_cpu *cpu, gpa_t gpa);
 void vtx_pml(struct sil_cpu *cpu, gpa_t gpa);
-/* If the instruction is an IRET that has ended NMI blocking as it exits (28.2.3): bit 12. */
+/* If an IRET under way has ended NMI blocking as it faults or exits (28.2.3): bit 12. */
 u32 vtx_nmi_unblock(struct sil_cpu *cpu);
 
 /* ---- Intercepts (intercept.c, cr.c, io.c, vmxinsn.c) --------------------------------------------
@@ -193,7 +194,6 @@ u32 info_string_io(const struct isa_insn *i, bool out);
 u32 info_gdtr_idtr(const struct isa_insn *i, unsigned which);
 u32 info_rm(const struct isa_insn *i, const struct isa_opnd *o);
 u32 info_random(const struct isa_insn *i);
-bool vtx_is_iret(unsigned op);
 /* The register of the first OK_GPR operand, else 0. */
 unsigned info_gpr(const struct isa_insn *i);
 

@@ -31,6 +31,17 @@ static const struct stat_desc vcpu_rows[] = {
 #define VM_COUNTER(name, type, unit, exp)
 #define VCPU_COUNTER(name, type, unit, exp) STAT_ROW(vcpu_stat, name, type, unit, exp),
 #include "spec/kvm_counter.def"
+/* The processor's own counters follow the vCPU's. */
+#define SIL_ROW(label, member)                                                                     \
+	{ .desc = { .flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE |                     \
+			     KVM_STATS_BASE_POW10,                                                 \
+		    .size = 1,                                                                     \
+		    .offset = sizeof(struct vcpu_stat) + offsetof(struct sil_counters, member) },  \
+	  .name = label }
+#define SIL_COUNTER(name, text) SIL_ROW("sil_" #name, name),
+#include "spec/sil_counter.def"
+#define EXIT(name, number) SIL_ROW("exit_" #name, exits[number]),
+#include "spec/exit.def"
 };
 
 /* Copies what fits of @src to offset @at of the image. */
@@ -65,5 +76,10 @@ size_t kvm_stats_image(struct kvm *kvm, struct kvm_vcpu *v, void *buf, size_t n)
 	put(buf, n, h.id_offset, id, sizeof(id));
 	put(buf, n, h.desc_offset, rows, nrows * sizeof(*rows));
 	put(buf, n, h.data_offset, data, data_size);
+	if (v) {
+		put(buf, n, h.data_offset + data_size, sil_counters(v->cpu),
+		    sizeof(struct sil_counters));
+		data_size += sizeof(struct sil_counters);
+	}
 	return h.data_offset + data_size;
 }

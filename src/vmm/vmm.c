@@ -585,6 +585,9 @@ int vmm_run(const struct vmm_options *opt)
 		if (opt->interactive)
 			terminal_raw(false);
 		r = vmm.status;
+		if (r == VMM_TIMEOUT)
+			for (unsigned i = 0; i < opt->cpus; i++)
+				dump_regs(&vmm.vcpus[i]);
 		if (opt->at_end) {
 			int *fds = calloc(opt->cpus, sizeof(*fds));
 

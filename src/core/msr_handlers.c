@@ -387,7 +387,6 @@ void msr_vcpu_init(struct kvm_vcpu *v)
 	msr_feature_value(MSR_IA32_ARCH_CAPABILITIES, &a->arch_capabilities);
 	a->platform_info = PLATFORM_INFO_CPUID_FAULT;
 	a->mce.mcg_cap = KVM_MAX_MCE_BANKS;
-	a->mce.mcg_ctl = ~0ull;
 	a->smbase = 0x30000;
 }
 

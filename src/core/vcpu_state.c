@@ -127,7 +127,7 @@ static bool valid_sregs(struct kvm_vcpu *v, const struct kvm_sregs *s)
 	} else if ((s->efer & EFER_LMA) || s->cs.l) {
 		return false;
 	}
-	return kvm_is_valid_cr4(v, s->cr4) && valid_cr0(s->cr0) &&
+	return kvm_valid_efer(v, s->efer) && kvm_is_valid_cr4(v, s->cr4) && valid_cr0(s->cr0) &&
 	       v->kvm->ops->is_valid_cr0(v, s->cr0);
 }
 

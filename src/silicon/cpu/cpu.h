@@ -186,6 +186,7 @@ struct sil_cpu {
 	/* The instruction that was rolled back last, until the next run of the engine: what a
 	 * fault's or an exit's hook may want to know of it. NULL if none. */
 	const struct isa_insn *aborted;
+	u32 pauses;   /* executed; see op_pause */
 	bool no_trap; /* the instruction takes no single-step trap */
 	bool step_rf; /* RF was set before the instruction being stepped */
 

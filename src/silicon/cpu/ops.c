@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The isa ops that are the engine's, apart from memory (paging/access.c) and soft_int (engine.c).
  */
+#include <sched.h>
+
 #include "base/log.h"
 #include "silicon/cpu/debug.h"
 #include "silicon/interp/codepage.h"

@@ -526,7 +526,7 @@ CODE(c_writer, ".intel_syntax noprefix\n"
 	       "1: mov [0x2001], ebx\n"
 	       "mov [0x3000], ebx\n"
 	       "2: pause; cmp [0x3008], ebx; jne 2b\n"
-	       "inc ebx; cmp ebx, 20000; jne 1b\n"
+	       "inc ebx; cmp ebx, 2000; jne 1b\n"
 	       "hlt\n"
 	       ".att_syntax prefix");
 CODE(c_caller, ".intel_syntax noprefix\n"
@@ -535,7 +535,7 @@ CODE(c_caller, ".intel_syntax noprefix\n"
 	       "call rdi\n"
 	       "cmp eax, ebx; jne 3f\n"
 	       "mov [0x3008], ebx\n"
-	       "inc ebx; cmp ebx, 20000; jne 1b\n"
+	       "inc ebx; cmp ebx, 2000; jne 1b\n"
 	       "3: hlt\n"
 	       ".att_syntax prefix");
 CODE(c_fn, "mov $0, %eax; ret");
@@ -561,12 +561,12 @@ static void test_cross_modifying(void **state)
 	second.cpu->c.r.gpr[RSP] = 0xa000;
 	LOAD(c_writer, 0x1000);
 	pthread_create(&t, NULL, other, &second);
-	alarm(30);
+	alarm(25);
 	assert_int_equal(fake_run(&f), X_HLT);
 	pthread_join(t, NULL);
 	alarm(0);
 	assert_int_equal(second.exit, X_HLT);
-	assert_int_equal(second.cpu->c.r.gpr[RBX], 20000);
+	assert_int_equal(second.cpu->c.r.gpr[RBX], 2000);
 	fake_fini_cpu(&second);
 	fake_fini(&f);
 }

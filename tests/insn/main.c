@@ -115,8 +115,10 @@ static void forgive(const struct instance *in, struct tstate *want, const struct
 		/* Unmasked underflow of an exact result: half precision knows no flushing, by
 		 * which the others are found. */
 		if (want->faulted && want->vector == X86_XM &&
-		    (want->x87.mxcsr & ~(want->x87.mxcsr >> 7) & 0x10))
+		    (want->x87.mxcsr & ~(want->x87.mxcsr >> 7) & 0x10)) {
 			*want = *got;
+			memcpy(mem_want, mem_got, DATA_SIZE);
+		}
 		break;
 	default: break;
 	}

@@ -187,6 +187,8 @@ void exec_fxsave(struct isa_cpu *c, const struct isa_insn *i)
 	u64 la = fx_ea(c, i, ISA_ACC_WRITE, 16);
 	u8 buf[XMM_OFF + 256];
 
+	/* All of the area must be writable, though its end is not written. */
+	rmw_ptr(c, la + LEGACY_SIZE - 8, 8, ISA_HOW(i));
 	put_x87(&c->r.x87, buf, wide);
 	put_mxcsr(&c->r.x87, buf);
 	put_half(&c->r, buf + XMM_OFF, nvec_of(c), 0);
@@ -197,9 +199,9 @@ void exec_fxrstor(struct isa_cpu *c, const struct isa_insn *i)
 {
 	bool wide = i->op == ISA_OP_FXRSTOR64;
 	u64 la = fx_ea(c, i, 0, 16);
-	u8 buf[XMM_OFF + 256];
+	u8 buf[LEGACY_SIZE];
 
-	isa_read(c, la, buf, XMM_OFF + 16 * nvec_of(c), ISA_HOW(i));
+	isa_read(c, la, buf, LEGACY_SIZE, ISA_HOW(i));
 	if (get_mxcsr(buf) & ~MXCSR_VALID)
 		isa_raise_err(c, X86_GP, 0);
 	get_x87(&c->r.x87, buf, wide);

@@ -268,7 +268,7 @@ static const struct check_row rows[] = {
 #include "spec/check.def"
 };
 
-#define NTOPICS 15
+#define NTOPICS 16
 #define NWORDS	4
 static_assert(ARRAY_SIZE(rows) <= NWORDS * 64);
 static_assert(T_ALL == BITS(NTOPICS - 1, 0));
@@ -281,16 +281,20 @@ const struct check_row *check_row(unsigned index)
 /* Sets of rows by topic and by group: derived from the rows, once. */
 static _Atomic u64 topic_rows[NTOPICS][NWORDS];
 static _Atomic u64 group_rows[CHECK_NGROUPS][NWORDS];
+static _Atomic u32 group_topics[CHECK_NGROUPS];
 static _Atomic bool sets_ready;
 
 /* Every thread that comes here computes the same, so racing is harmless. */
 static __noinline void make_sets(void)
 {
+	u32 all[CHECK_NGROUPS] = {0};
+
 	for (unsigned w = 0; w < NWORDS; w++) {
 		u64 t[NTOPICS] = {0}, g[CHECK_NGROUPS] = {0};
 
 		for (unsigned i = w * 64; i < ARRAY_SIZE(rows) && i < (w + 1) * 64; i++) {
 			g[rows[i].group] |= BIT(i % 64);
+			all[rows[i].group] |= rows[i].topics;
 			for (unsigned k = 0; k < NTOPICS; k++)
 				if (rows[i].topics & BIT(k))
 					t[k] |= BIT(i % 64);
@@ -300,6 +304,8 @@ static __noinline void make_sets(void)
 		for (unsigned k = 0; k < CHECK_NGROUPS; k++)
 			atomic_store_explicit(&group_rows[k][w], g[k], memory_order_relaxed);
 	}
+	for (unsigned k = 0; k < CHECK_NGROUPS; k++)
+		atomic_store_explicit(&group_topics[k], all[k], memory_order_relaxed);
 	atomic_store_explicit(&sets_ready, true, memory_order_release);
 }
 
@@ -326,7 +332,10 @@ bool check_run_topics(enum check_group group, u32 topics, const struct check_ctx
 
 	if (unlikely(!atomic_load_explicit(&sets_ready, memory_order_acquire)))
 		make_sets();
-	for (u32 t = (topics & T_ALL) | T_ALWAYS; t; t &= t - 1) {
+	topics &= atomic_load_explicit(&group_topics[group], memory_order_relaxed);
+	if (!topics)
+		return true;
+	for (u32 t = topics; t; t &= t - 1) {
 		const _Atomic u64 *m = topic_rows[__builtin_ctz(t)];
 
 		for (unsigned w = 0; w < NWORDS; w++)
@@ -412,7 +421,7 @@ u32 check_topic(u32 field)
 	case GUEST_PML_INDEX:
 	case VMX_PREEMPTION_TIMER_VALUE: return 0;
 	case GUEST_RIP: return T_RIP;
-	case GUEST_RFLAGS: return T_RFLAGS;
+	case GUEST_RFLAGS: return T_RFLAGS | T_VM;
 	case GUEST_INTERRUPTIBILITY_INFO:
 	case GUEST_ACTIVITY_STATE:
 	case GUEST_PENDING_DBG_EXCEPTIONS: return T_STATE;
@@ -432,7 +441,8 @@ u32 check_topic(u32 field)
 	case GUEST_##s##_AR_BYTES:
 		SEG(ES)
 		SEG(CS)
-		SEG(SS) SEG(DS) SEG(FS) SEG(GS) SEG(LDTR) SEG(TR)
+		SEG(SS)
+		SEG(DS) SEG(FS) SEG(GS) SEG(LDTR) SEG(TR)
 #undef SEG
 			return T_SEG;
 	default: break;

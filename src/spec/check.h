@@ -99,15 +99,16 @@ enum check_topic {
 	T_LINK = BIT(11),
 	T_PDPTE = BIT(12),
 	T_WINDOW = BIT(13), /* only the two window-exiting bits of the primary controls */
-	T_ALWAYS = BIT(14), /* memory, which changes without a VMWRITE */
-	T_ALL = BITS(14, 0),
+	T_VM = BIT(14),	    /* RFLAGS.VM */
+	T_ALWAYS = BIT(15), /* memory, which changes without a VMWRITE */
+	T_ALL = BITS(15, 0),
 };
-/* The topic of a field: what a VMWRITE of it makes doubtful. 0 for exit information. */
+/* The topics of a field: what a VMWRITE of it makes doubtful. 0 for exit information. */
 u32 check_topic(u32 field);
 
 /* Runs the group's rows in order. True if all hold; else *@f tells the first that does not. */
 bool check_run(enum check_group group, const struct check_ctx *ctx, struct check_failure *f);
-/* Only those that look at @topics; T_ALWAYS is implied. */
+/* Only those that look at @topics. */
 bool check_run_topics(enum check_group group, u32 topics, const struct check_ctx *ctx,
 		      struct check_failure *f);
 /* One line: field, value, rule, section. Returns what snprintf does. */

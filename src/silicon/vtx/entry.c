@@ -274,15 +274,21 @@ static enum sil_vmx enter(struct sil_cpu *cpu, enum vmcs_launch want)
 					"LAUNCH_STATE",
 					"VMLAUNCH needs a clear VMCS, VMRESUME a launched one",
 					"27.1", ~0u, r->launch);
-	dirty = T_ALL & ~r->clean;
-	v->check.current_vmcs = (u64)r;
-	if (unlikely(!check_run_topics(CHECK_CONTROLS, dirty, &v->check, &v->failure) ||
-		     !check_run_topics(CHECK_HOST, dirty, &v->check, &v->failure)))
-		return fail_check(cpu);
-	if (unlikely(!check_run_topics(CHECK_GUEST, dirty, &v->check, &v->failure)))
-		return fail_late(cpu, EXIT_REASON_INVALID_STATE, v->failure.qualification);
-
+	dirty = T_ALL & ~T_ALWAYS & ~r->clean;
 	load_controls(cpu);
+	/* Where memory takes part in the checks. */
+	if (unlikely((v->cpu1 & CPU_BASED_TPR_SHADOW) || VF(r, VMCS_LINK_POINTER) != ~0ull ||
+		     !(v->cpu2 & SECONDARY_EXEC_ENABLE_EPT)))
+		dirty |= T_ALWAYS;
+	if (dirty) {
+		v->check.current_vmcs = (u64)r;
+		if (unlikely(!check_run_topics(CHECK_CONTROLS, dirty, &v->check, &v->failure) ||
+			     !check_run_topics(CHECK_HOST, dirty, &v->check, &v->failure)))
+			return fail_check(cpu);
+		if (unlikely(!check_run_topics(CHECK_GUEST, dirty, &v->check, &v->failure)))
+			return fail_late(cpu, EXIT_REASON_INVALID_STATE, v->failure.qualification);
+	}
+
 	changed = v->stale || (dirty & ~T_QUIET);
 	if (unlikely(v->stale || (dirty & T_CTL))) {
 		vtx_load_world(cpu);
@@ -313,7 +319,7 @@ static enum sil_vmx enter(struct sil_cpu *cpu, enum vmcs_launch want)
 	}
 	v->stale = false;
 	r->launch = VMCS_LAUNCHED;
-	r->clean = T_ALL & ~T_ALWAYS;
+	r->clean = T_ALL;
 
 	v->exited = false;
 	v->mtf_event = false;

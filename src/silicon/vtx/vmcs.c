@@ -13,13 +13,13 @@
 #define HOMES(H)                                                                                   \
 	HOMES_SEG(H, ES)                                                                           \
 	HOMES_SEG(H, CS)                                                                           \
-	HOMES_SEG(H, SS) HOMES_SEG(H, DS) HOMES_SEG(H, FS) HOMES_SEG(H, GS) HOMES_SEG(             \
-		H, LDTR) HOMES_SEG(H, TR) H(GUEST_GDTR_BASE, s.gdtr.base)                          \
-		H(GUEST_GDTR_LIMIT, s.gdtr.limit) H(GUEST_IDTR_BASE, s.idtr.base) H(               \
-			GUEST_IDTR_LIMIT, s.idtr.limit) H(GUEST_CR0, s.cr0) H(GUEST_CR3, s.cr3)    \
-			H(GUEST_CR4, s.cr4) H(GUEST_RIP, s.rip) H(GUEST_RFLAGS, s.rflags) H(       \
-				GUEST_SYSENTER_CS, s.sysenter_cs) H(GUEST_SYSENTER_ESP,            \
-								    s.sysenter_esp)                \
+	HOMES_SEG(H, SS)                                                                           \
+	HOMES_SEG(H, DS) HOMES_SEG(H, FS) HOMES_SEG(H, GS) HOMES_SEG(H, LDTR) HOMES_SEG(H, TR) H(  \
+		GUEST_GDTR_BASE, s.gdtr.base) H(GUEST_GDTR_LIMIT, s.gdtr.limit) H(GUEST_IDTR_BASE, \
+										  s.idtr.base)     \
+		H(GUEST_IDTR_LIMIT, s.idtr.limit) H(GUEST_CR0, s.cr0) H(GUEST_CR3, s.cr3) H(       \
+			GUEST_CR4, s.cr4) H(GUEST_RIP, s.rip) H(GUEST_RFLAGS, s.rflags)            \
+			H(GUEST_SYSENTER_CS, s.sysenter_cs) H(GUEST_SYSENTER_ESP, s.sysenter_esp)  \
 				H(GUEST_SYSENTER_EIP, s.sysenter_eip) H(                           \
 					GUEST_PDPTR0, s.pdptr[0]) H(GUEST_PDPTR1, s.pdptr[1])      \
 					H(GUEST_PDPTR2, s.pdptr[2]) H(GUEST_PDPTR3, s.pdptr[3]) H( \
@@ -305,6 +305,20 @@ enum sil_vmx sil_vmread(struct sil_cpu *cpu, u32 field, u64 *val)
 	return SIL_VMX_OK;
 }
 
+/* What is written around most injections touches few rows: tell such writes by the bits changed. */
+static u32 narrow(const struct vtx_cpu *v, u32 field, u64 val, u32 topics)
+{
+	const u64 windows = CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING;
+	const struct isa_cpu *c = (const struct isa_cpu *)v->base[VMCS_IN_CPU];
+
+	if (field == CPU_BASED_VM_EXEC_CONTROL &&
+	    !((VF(v->cur, CPU_BASED_VM_EXEC_CONTROL) ^ (u32)val) & ~windows))
+		return T_WINDOW;
+	if (field == GUEST_RFLAGS && !((c->s.rflags ^ val) & X86_VM))
+		return topics & ~T_VM;
+	return topics;
+}
+
 enum sil_vmx sil_vmwrite(struct sil_cpu *cpu, u32 field, u64 val)
 {
 	struct vtx_cpu *v = vtx_of(cpu);
@@ -319,13 +333,8 @@ enum sil_vmx sil_vmwrite(struct sil_cpu *cpu, u32 field, u64 val)
 					"the field exists", "31.3, VMWRITE", field, val);
 	/* IA32_VMX_MISC[29] is 1: exit-information fields may be written, so no error 13. */
 	topics = w->topics;
-	if (field == CPU_BASED_VM_EXEC_CONTROL) {
-		u64 changed = VF(v->cur, CPU_BASED_VM_EXEC_CONTROL) ^ (u32)val;
-
-		/* Toggled around most injections; few rows look at them. */
-		if (!(changed & ~(CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING)))
-			topics = T_WINDOW;
-	}
+	if (unlikely(topics & (T_CTL | T_RFLAGS)))
+		topics = narrow(v, field, val, topics);
 	if (store(w, v->base, field, val))
 		v->cur->clean &= ~topics;
 	return SIL_VMX_OK;

@@ -34,7 +34,7 @@ struct tstate {
 struct instance {
 	u8 bytes[16];
 	enum isa_mode mode;
-	u64 at;   /* the memory operand */
+	u64 at;	  /* the memory operand */
 	bool tlb; /* the interpreter finds data pages in its TLB */
 	ZydisDecodedInstruction zi;
 	ZydisDecodedOperand zo[ZYDIS_MAX_OPERAND_COUNT];

@@ -13,10 +13,15 @@ __noreturn void emul_abort(struct emulator *e, int error)
 	isa_throw(&e->c, ISA_THROW_EXIT);
 }
 
-/* REP instructions stop at the next iteration when the budget is used up: events may be waiting. */
+/*
+ * REP instructions stop at the next iteration when the budget is used up: events may be waiting.
+ * But not while there is port input that user space has given and that would be lost.
+ */
 void emul_used(struct emulator *e)
 {
-	if (!--e->budget)
+	if (e->budget)
+		e->budget--;
+	else if (e->in.pos >= e->in.n)
 		__atomic_store_n(&e->c.request, 1, __ATOMIC_RELAXED);
 }
 

@@ -95,7 +95,8 @@ static u32 ins_batch(const struct emulator *e, unsigned size)
 	u64 left, off = c->r.gpr[RDI] & (PAGE_SIZE - 1);
 	u64 in_page = c->s.rflags & X86_DF ? off : PAGE_SIZE - off;
 
-	if (!(e->insn.flags & ISA_F_STR) || !(e->insn.prefixes & (ISA_P_REP | ISA_P_REPNE)))
+	if (!(e->insn.flags & ISA_F_STR) || !(e->insn.prefixes & (ISA_P_REP | ISA_P_REPNE)) ||
+	    c->s.rflags & X86_TF)
 		return 1;
 	left = mask_size(c->r.gpr[RCX], e->insn.addrsize);
 	left = MIN(left, MIN(in_page, sizeof(e->in.data) / size));

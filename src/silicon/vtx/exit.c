@@ -32,8 +32,10 @@ void vtx_exit(struct sil_cpu *cpu, enum vmx_exit_reason reason, u64 qual)
 {
 	vtx_record(cpu, reason, qual);
 	/* 28.3.3: RF is saved as 0 by exits that instructions cause. */
-	if (cpu->c.insn)
+	if (cpu->c.insn) {
 		cpu->c.s.rflags &= ~X86_RF;
+		cpu->step_rf = false;
+	}
 	vtx_leave(cpu);
 }
 

@@ -583,6 +583,45 @@ static void test_real_mode(void **state)
 	assert_int_equal(w, 0x1234);
 }
 
+/* 28.3.3: RF is saved as 0 by an exit that an instruction causes, as 1 by an EPT violation. */
+static void test_resume_flag(void **state)
+{
+	struct guest *g = *state;
+
+	GUEST_CODE(g, vmcall);
+	vm_or(g, GUEST_RFLAGS, X86_RF);
+	run_to_vmcall(g);
+	assert_int_equal(vmr(g, GUEST_RFLAGS), 2);
+	GUEST_CODE(g, touch);
+	g->ept_pt[DATA >> 12] = 0;
+	assert_int_equal(guest_run(g), EXIT_REASON_EPT_VIOLATION);
+	assert_int_equal(vmr(g, GUEST_RFLAGS), 2 | X86_RF);
+}
+
+/* PAE paging under EPT: the PDPTEs are the VMCS's (27.3.2.4), and their reserved bits count. */
+BLOB(pae, ".code32\nmov ebx, [0x8000]; vmcall");
+
+static void test_pdptes(void **state)
+{
+	struct guest *g = *state;
+
+	guest_32(g);
+	GUEST_CODE(g, pae);
+	vmw(g, GUEST_CR0, 0x80000033);
+	vm_or(g, GUEST_CR4, CR4_PAE);
+	vmw(g, GUEST_CR3, 0x7000); /* nothing is there */
+	vmw(g, GUEST_PDPTR0, (PML4 + 0x2000) | 1);
+	g->mem[DATA] = 0x5a;
+	run_to_vmcall(g);
+	assert_int_equal(g->r->gpr[RBX], 0x5a);
+	assert_int_equal(vmr(g, GUEST_PDPTR0), (PML4 + 0x2000) | 1);
+	vmw(g, GUEST_PDPTR2, 1 | BIT(1));
+	assert_int_equal(sil_vmresume(g->cpu), SIL_VMX_OK);
+	assert_int_equal(vmr(g, VM_EXIT_REASON), 0x80000021);
+	assert_int_equal(vmr(g, EXIT_QUALIFICATION), 2);
+	assert_string_equal(sil_last_failure(g->cpu)->id, "PDPTE2");
+}
+
 BLOB(flags, "stc; mov eax, 0x7fffffff; add eax, 1; vmcall");
 
 static void test_flags(void **state)
@@ -625,6 +664,8 @@ int main(void)
 		T(test_efer),
 		T(test_mode_switch),
 		T(test_real_mode),
+		T(test_resume_flag),
+		T(test_pdptes),
 		T(test_flags),
 	};
 

@@ -36,6 +36,7 @@ static void irqfd_edge(struct fd_watch *w)
 	struct irqfd *f = container_of(w, struct irqfd, watch);
 
 	eventfd_drain(w->fd);
+	kvm_device_wrote(f->kvm);
 	irq_set(f->kvm, IRQ_SOURCE_IRQFD, f->gsi, 1);
 	irq_set(f->kvm, IRQ_SOURCE_IRQFD, f->gsi, 0);
 }
@@ -45,6 +46,7 @@ static void irqfd_level(struct fd_watch *w)
 	struct irqfd *f = container_of(w, struct irqfd, watch);
 
 	eventfd_drain(w->fd);
+	kvm_device_wrote(f->kvm);
 	irq_set(f->kvm, IRQ_SOURCE_RESAMPLE, f->gsi, 1);
 }
 

@@ -88,6 +88,9 @@ struct kvm_vcpu {
 			      ((v) = (kvm)->vcpus[_i], true);                                      \
 	     _i++)
 
+/* A device of user space announces itself by an interrupt: what it read may have been code. Any thread. */
+void kvm_device_wrote(struct kvm *kvm);
+
 static inline bool kvm_irqchip_in_core(const struct kvm *kvm)
 {
 	return kvm->irqchip_kernel || kvm->irqchip_split;

@@ -351,6 +351,11 @@ struct sil_cpu *vcpu_silicon(struct kvm_vcpu *v)
 
 /* ---- Small VM-wide settings ---- */
 
+void kvm_device_wrote(struct kvm *kvm)
+{
+	sil_code_suspect(kvm->machine);
+}
+
 int vm_set_boot_cpu_id(struct kvm *kvm, u32 id)
 {
 	int ret = 0;

@@ -84,6 +84,9 @@ void sil_memory_written(struct sil_machine *m, hva_t hva, u64 len);
 /* Memory may have been written by others (devices, read(2) into guest RAM): before this cpu executes
  * from a page again, its recorded code is compared with memory. Owner thread. */
 void sil_code_recheck(struct sil_cpu *cpu);
+/* The same for pages that a cpu maps for execution from now on: what is mapped already is believed to
+ * be as it was. Cheap. Any thread. */
+void sil_code_suspect(struct sil_machine *m);
 /* The host memory [@hva, @hva + @len) is going away: no cpu runs; forget code made from it. */
 void sil_memory_removed(struct sil_machine *m, hva_t hva, u64 len);
 

@@ -151,6 +151,7 @@ int vm_irq_line(struct kvm *kvm, struct kvm_irq_level *irq, bool want_status)
 
 	if (!kvm_irqchip_in_core(kvm))
 		return -ENXIO;
+	kvm_device_wrote(kvm);
 	status = irq_set(kvm, IRQ_SOURCE_USER, irq->irq, irq->level != 0);
 	if (want_status)
 		irq->status = status;
@@ -159,6 +160,7 @@ int vm_irq_line(struct kvm *kvm, struct kvm_irq_level *irq, bool want_status)
 
 int vm_signal_msi(struct kvm *kvm, const struct kvm_msi *msi)
 {
+	kvm_device_wrote(kvm);
 	return irq_send_msi(kvm, msi);
 }
 

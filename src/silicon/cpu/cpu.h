@@ -125,6 +125,7 @@ struct sil_machine {
 	u64 cpuid_bits[SIL_CPUID_BITS / 64]; /* flags of spec/cpuid.def that are on */
 	u64 cr4_supported;		     /* as cpu_cr4_supported */
 	struct code_registry *code; /* pages that code was decoded from (interp/codepage.h) */
+	u64 code_epoch; /* pages compared with memory in an older one are compared again; atomic */
 	pthread_mutex_t cpus_lock;  /* guards the list and each cpu's shoot-down queue */
 	struct sil_cpu *cpus;
 	unsigned ncpus;

@@ -147,8 +147,13 @@ void sil_memory_written(struct sil_machine *m, hva_t hva, u64 len)
 
 void sil_code_recheck(struct sil_cpu *cpu)
 {
-	cpu->interp->epoch++;
+	sil_code_suspect(cpu->m);
 	tlb_drop_exec(cpu);
+}
+
+void sil_code_suspect(struct sil_machine *m)
+{
+	__atomic_add_fetch(&m->code_epoch, 1, __ATOMIC_SEQ_CST);
 }
 
 void sil_memory_removed(struct sil_machine *m, hva_t hva, u64 len)

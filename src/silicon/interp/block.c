@@ -150,10 +150,11 @@ static bool same_bytes(const struct block *b, const u8 *src)
 void code_recheck_page(struct sil_cpu *cpu, hva_t page)
 {
 	struct block_page **slot = page_slot(cpu->interp, page), *p = *slot;
+	u64 epoch = __atomic_load_n(&cpu->m->code_epoch, __ATOMIC_SEQ_CST);
 	u8 now[PAGE_SIZE];
 	struct block *b;
 
-	if (!p || p->epoch == cpu->interp->epoch)
+	if (!p || p->epoch == epoch)
 		return;
 	if (memcmp(p->src, (const void *)page, PAGE_SIZE)) {
 		memcpy(now, (const void *)page, PAGE_SIZE);
@@ -165,7 +166,7 @@ void code_recheck_page(struct sil_cpu *cpu, hva_t page)
 		}
 		memcpy(p->src, now, PAGE_SIZE);
 	}
-	p->epoch = cpu->interp->epoch;
+	p->epoch = epoch;
 }
 
 /* ---- Making -----------------------------------------------------------------------------------
@@ -252,10 +253,10 @@ static struct block *build(struct sil_cpu *cpu, u64 key, const u8 *host)
 			release(b);
 			return NULL;
 		}
+		p->epoch = __atomic_load_n(&cpu->m->code_epoch, __ATOMIC_SEQ_CST);
 		memcpy(p->src, (const void *)page, PAGE_SIZE);
 		p->page = page;
 		p->blocks = NULL;
-		p->epoch = in->epoch;
 		p->next = *slot;
 		*slot = p;
 	}

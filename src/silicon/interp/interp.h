@@ -38,7 +38,7 @@ struct block_page {
 	struct block_page *next;
 	hva_t page;
 	struct block *blocks;
-	u64 epoch;	   /* last compared at this interp.epoch */
+	u64 epoch;	   /* last compared in this machine.code_epoch */
 	u8 src[PAGE_SIZE]; /* the page when blocks were made or last compared */
 };
 
@@ -57,7 +57,6 @@ struct interp {
 	struct block_page *pages[PAGE_HASH_SIZE];
 	struct cross cross[CROSS_SIZE];
 	u8 *arena, *top; /* BLOCK_ARENA bytes, reserved; used up to top */
-	u64 epoch;
 	struct block *prev; /* ran last: to be linked with the next */
 };
 

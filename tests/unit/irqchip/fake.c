@@ -52,6 +52,10 @@ void fake_sleep_us(unsigned us)
 	nanosleep(&ts, NULL);
 }
 
+void kvm_device_wrote(struct kvm *kvm)
+{
+}
+
 struct kvm *fake_vm_ids(enum fake_irqchip chip, unsigned nvcpus, const u32 *ids)
 {
 	struct kvm *kvm = calloc(1, sizeof(*kvm));

@@ -338,10 +338,11 @@ static int run_prepare(struct kvm_vcpu *v)
 	}
 	if (run->immediate_exit)
 		return -EINTR;
-	/* Firmware and boot loaders are often written by devices: without paging nothing else tells
-	 * that a page has new code. */
-	if (!is_paging(v))
-		sil_code_recheck(v->cpu);
+	/*
+	 * User space may have written guest memory, code included, in any way: a device, a loader, a
+	 * debugger's breakpoint. What it wrote before KVM_RUN this vCPU sees.
+	 */
+	sil_code_recheck(v->cpu);
 	return 1;
 }
 

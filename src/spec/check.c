@@ -270,8 +270,8 @@ static const struct check_row rows[] = {
 
 #define NTOPICS 16
 #define NWORDS	4
-static_assert(ARRAY_SIZE(rows) <= NWORDS * 64);
-static_assert(T_ALL == BITS(NTOPICS - 1, 0));
+static_assert(ARRAY_SIZE(rows) <= NWORDS * 64, "more rows than the sets have bits");
+static_assert(T_ALL == BITS(NTOPICS - 1, 0), "enum check_topic");
 
 const struct check_row *check_row(unsigned index)
 {

@@ -488,7 +488,7 @@ static void test_page_modification_log(void **state)
 /* ---- Task switches
  * --------------------------------------------------------------------------------- */
 
-BLOB(task, ".code32\njmp 0x30:0");
+BLOB(task, ".byte 0xea; .long 0; .word 0x30"); /* jmp 0x30:0 */
 BLOB(task_gate, ".code32\nint 0x40");
 
 static void test_task_switches(void **state)

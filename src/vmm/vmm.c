@@ -232,6 +232,17 @@ static int set_lint(struct vmm *vmm, struct vmm_vcpu *v)
 	return vmm->sys->ioctl(v->fd, KVM_SET_LAPIC, (unsigned long)&l);
 }
 
+/* What firmware leaves in IA32_MISC_ENABLE: fast strings on. Kernels trust it together with CPUID. */
+static int set_msrs(struct vmm *vmm, struct vmm_vcpu *v)
+{
+	struct {
+		struct kvm_msrs h;
+		struct kvm_msr_entry e[1];
+	} m = {.h = {.nmsrs = 1}, .e = {{.index = 0x1a0, .data = 1}}};
+
+	return vmm->sys->ioctl(v->fd, KVM_SET_MSRS, (unsigned long)&m) == 1 ? 0 : -1;
+}
+
 static int vcpu_create(struct vmm *vmm, struct vmm_vcpu *v, unsigned index,
 		       const struct boot_state *bs)
 {
@@ -254,6 +265,9 @@ static int vcpu_create(struct vmm *vmm, struct vmm_vcpu *v, unsigned index,
 		goto fail;
 	what = "KVM_SET_LAPIC";
 	if (set_lint(vmm, v))
+		goto fail;
+	what = "KVM_SET_MSRS";
+	if (set_msrs(vmm, v))
 		goto fail;
 	if (index)
 		return 0; /* application processors wait for INIT and SIPI */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What stands before an instruction's own work: existence, privilege, availability of the unit. */
+#include "isa/exec/x87.h"
 #include "isa/insn_table.h"
 
 void isa_exec_ud(struct isa_cpu *c, const struct isa_insn *i)
@@ -45,7 +46,8 @@ static void check_unit(struct isa_cpu *c, const struct isa_insn *i)
 
 void isa_check_mf(struct isa_cpu *c)
 {
-	if (likely(!(c->r.x87.fsw & BIT(7))))
+	/* ES follows from the flags; state that was set from outside may have it wrong. */
+	if (likely(!(c->r.x87.fsw & ~c->r.x87.fcw & FSW_FLAGS)))
 		return;
 	/* With CR0.NE clear, the exception leaves the chip as FERR# and comes back as IRQ 13. */
 	if (!(c->s.cr0 & CR0_NE))

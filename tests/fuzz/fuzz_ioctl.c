@@ -206,6 +206,7 @@ static void *kicker(void *opaque)
 			at = __atomic_load_n(&calls, __ATOMIC_RELAXED);
 			since = tick;
 		} else if (tick - since > 30000) {
+			fprintf(stderr, "a call does not return\n");
 			abort();
 		}
 	}
@@ -384,6 +385,11 @@ static void on_death(int sig)
 	raise(sig);
 }
 
+static void log_line(void *opaque, enum kvmless_log_level level, const char *line)
+{
+	fprintf(stderr, "%s\n", line);
+}
+
 int main(int argc, char **argv)
 {
 	struct timespec start, now;
@@ -401,6 +407,7 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
+	kvmless_log(log_line, NULL, KVMLESS_LOG_ERROR);
 	signal(SIGABRT, on_death);
 	signal(SIGSEGV, on_death);
 	setup();

@@ -123,6 +123,9 @@ struct kvm_mmu {
 	u64 (*get_pdptr)(struct kvm_vcpu *v, unsigned index);
 	/* A fault of the guest's own tables: #PF, or an exit to the guest hypervisor. */
 	void (*inject_fault)(struct kvm_vcpu *v, const struct guest_fault *f);
+	/* guest_mmu, where L1 logs dirtied pages (PML): before D is set in the EPT12 entry for L2's
+	 * page @gpa. False: the log is full, and the access ends in inject_fault. NULL: no log. */
+	bool (*log_dirty)(struct kvm_vcpu *v, gpa_t gpa);
 	mmu_gva_to_gpa_fn *gva_to_gpa;
 
 	/* permissions[error code / 2]: bit ACC of an access set = the access faults. */
@@ -177,6 +180,19 @@ static inline int mmu_root_level(const struct kvm_mmu *mmu)
 	return mmu->root_role.level;
 }
 bool mmu_is_tdp(const struct kvm_mmu *mmu); /* two-dimensional: the guest's CR3 is its own */
+
+/* ---- L2 on the guest hypervisor's own EPT ---- */
+/*
+ * Nested entry with EPT12, or EPTP switching: guest_mmu (shadow tables of what is behind @eptp, which
+ * the caller has checked) becomes mmu, nested_mmu becomes walk_mmu. Looks for a cached root, asks for
+ * REQ_MMU_RELOAD or REQ_LOAD_MMU_PGD. The caller calls mmu_reset_context once L2's CR0, CR4 and EFER
+ * are in place, which then computes nested_mmu's role.
+ */
+void mmu_enter_ept12(struct kvm_vcpu *v, u64 eptp);
+/* Nested exit: root_mmu is both again. */
+void mmu_leave_ept12(struct kvm_vcpu *v);
+/* INVEPT as L1 executes it (enum invept_type): marks matching roots of guest_mmu unsync. */
+void mmu_invept(struct kvm_vcpu *v, unsigned type, u64 eptp);
 
 /* ---- Faults ---- */
 /*

@@ -196,7 +196,7 @@ void vmx_init_vmcs(struct kvm_vcpu *v)
 	vmcs_write(v, VMCS_LINK_POINTER, ~0ull);
 	if (c->vpid)
 		vmcs_write(v, VIRTUAL_PROCESSOR_ID, vmx->vpid);
-	vmcs_write(v, TSC_OFFSET, 0);
+	vmcs_write(v, TSC_OFFSET, v->arch->tsc_offset);
 	if (c->tsc_scaling)
 		vmcs_write(v, TSC_MULTIPLIER, 1ull << 48);
 	vmx_init_host_state(v);

@@ -8,18 +8,24 @@
 #define STAT_NAME_SIZE 48
 #define STAT_ID_SIZE   STAT_NAME_SIZE
 
+/* struct kvm_stats_desc with room for the name that the ABI leaves open. */
 struct stat_desc {
-	struct kvm_stats_desc desc;
+	u32 flags;
+	s16 exponent;
+	u16 size;
+	u32 offset;
+	u32 bucket_size;
 	char name[STAT_NAME_SIZE];
 };
-/* The ABI's descriptor ends in a flexible array, which is where our fixed one lies. */
-_Static_assert(offsetof(struct stat_desc, name) == sizeof(struct kvm_stats_desc), "name follows");
+_Static_assert(offsetof(struct stat_desc, offset) == offsetof(struct kvm_stats_desc, offset) &&
+		       offsetof(struct stat_desc, name) == sizeof(struct kvm_stats_desc),
+	       "the ABI's layout");
 
 #define STAT_ROW(owner, field, type, unit, exp)                                                    \
-	{ .desc = { .flags = KVM_STATS_TYPE_##type | KVM_STATS_UNIT_##unit | KVM_STATS_BASE_POW10, \
-		    .exponent = (exp),                                                             \
-		    .size = 1,                                                                     \
-		    .offset = offsetof(struct owner, field) },                                     \
+	{ .flags = KVM_STATS_TYPE_##type | KVM_STATS_UNIT_##unit | KVM_STATS_BASE_POW10,           \
+	  .exponent = (exp),                                                                       \
+	  .size = 1,                                                                               \
+	  .offset = offsetof(struct owner, field),                                                 \
 	  .name = #field }
 
 static const struct stat_desc vm_rows[] = {
@@ -33,10 +39,9 @@ static const struct stat_desc vcpu_rows[] = {
 #include "spec/kvm_counter.def"
 /* The processor's own counters follow the vCPU's. */
 #define SIL_ROW(label, member)                                                                     \
-	{ .desc = { .flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE |                     \
-			     KVM_STATS_BASE_POW10,                                                 \
-		    .size = 1,                                                                     \
-		    .offset = sizeof(struct vcpu_stat) + offsetof(struct sil_counters, member) },  \
+	{ .flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE | KVM_STATS_BASE_POW10,         \
+	  .size = 1,                                                                               \
+	  .offset = sizeof(struct vcpu_stat) + offsetof(struct sil_counters, member),              \
 	  .name = label }
 #define SIL_COUNTER(name, text) SIL_ROW("sil_" #name, name),
 #include "spec/sil_counter.def"

@@ -237,6 +237,7 @@ void engine_boundary(struct sil_cpu *cpu)
 {
 	const u32 outside = SIL_REQ_KICK | SIL_REQ_TIMER | SIL_REQ_NOTIFY | SIL_REQ_EVENT;
 	struct isa_cpu *c = &cpu->c;
+	unsigned traps = 0;
 	u64 dbg;
 	u32 req;
 
@@ -250,8 +251,11 @@ void engine_boundary(struct sil_cpu *cpu)
 			cpu->m->virt->trap_exits(cpu);
 
 		dbg = c->s.pending_dbg;
+		/* A breakpoint on the stack can make every delivery cause the next: from the second
+		 * on a kick comes first, and the exit leaves the trap pending. */
 		if (unlikely(dbg & (PENDING_DBG_BP | PENDING_DBG_BS)) &&
-		    !(c->s.interruptibility & ISA_BLOCK_MOVSS)) {
+		    !(c->s.interruptibility & ISA_BLOCK_MOVSS) &&
+		    !(traps++ && (req & SIL_REQ_KICK))) {
 			struct isa_event ev = {.vector = X86_DB, .type = EV_HW_EXC};
 
 			ev.payload = dbg & (BITS(3, 0) | PENDING_DBG_BS | PENDING_DBG_RTM);

@@ -223,7 +223,7 @@ static int set_cpuid(struct kvm_vcpu *v, struct kvm_cpuid_entry2 *ents, u32 n)
 	if (a->ran) {
 		/* A guest that has looked at its CPUID keeps it: only the same again is taken. */
 		kvm_update_cpuid_runtime(v);
-		ret = n == old_n && !memcmp(ents, old, n * sizeof(*ents)) ? 0 : -EINVAL;
+		ret = n == old_n && (!n || !memcmp(ents, old, n * sizeof(*ents))) ? 0 : -EINVAL;
 		a->cpuid = old;
 		a->ncpuid = old_n;
 		goto err;
@@ -279,7 +279,8 @@ int vcpu_get_cpuid2(struct kvm_vcpu *v, struct kvm_cpuid_entry2 *ents, u32 *n)
 	*n = v->arch->ncpuid;
 	if (room < v->arch->ncpuid)
 		return -E2BIG;
-	memcpy(ents, v->arch->cpuid, v->arch->ncpuid * sizeof(*ents));
+	if (*n)
+		memcpy(ents, v->arch->cpuid, *n * sizeof(*ents));
 	return 0;
 }
 

@@ -259,6 +259,39 @@ static void test_storm(void **state)
 	test_vm_destroy(&t);
 }
 
+/*
+ * A breakpoint on the vector's own entry: delivering #DB causes the next #DB, without an
+ * instruction in between. Processors can hang in that; KVM_RUN can be interrupted.
+ */
+GUEST(dbloop, ".code16\n mov 4, %ax\n hlt");
+
+static void *kick_later(void *opaque)
+{
+	sleep_ms(20);
+	kvmless_kick(*(int *)opaque);
+	return NULL;
+}
+
+static void test_debug_loop(void **state)
+{
+	struct kvm_debugregs d;
+	pthread_t thread;
+	struct test_vm t;
+
+	test_vm_create(&t, 0);
+	test_vm_start(&t, MODE_REAL, dbloop);
+	assert_ok(io(t.vcpu, KVM_GET_DEBUGREGS, &d));
+	d.db[0] = 4;
+	d.dr7 = 0xf0402; /* reads and writes, 4 bytes */
+	assert_ok(io(t.vcpu, KVM_SET_DEBUGREGS, &d));
+	for (int i = 0; i < 2; i++) {
+		pthread_create(&thread, NULL, kick_later, &t.vcpu);
+		assert_errno(io(t.vcpu, KVM_RUN, 0), EINTR);
+		pthread_join(thread, NULL);
+	}
+	test_vm_destroy(&t);
+}
+
 /* Closed while it runs: the call goes on, as in the kernel, and ends with the kick. */
 static void test_close_running(void **state)
 {
@@ -311,15 +344,11 @@ static void test_slots_while_running(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_kick),
-		cmocka_unit_test(test_handler_running),
-		cmocka_unit_test(test_handler_halted),
-		cmocka_unit_test(test_signal_mask),
-		cmocka_unit_test(test_blocked_segv),
-		cmocka_unit_test(test_two_threads),
-		cmocka_unit_test(test_storm),
-		cmocka_unit_test(test_close_running),
-		cmocka_unit_test(test_slots_while_running),
+		cmocka_unit_test(test_kick),	       cmocka_unit_test(test_handler_running),
+		cmocka_unit_test(test_handler_halted), cmocka_unit_test(test_signal_mask),
+		cmocka_unit_test(test_blocked_segv),   cmocka_unit_test(test_two_threads),
+		cmocka_unit_test(test_storm),	       cmocka_unit_test(test_debug_loop),
+		cmocka_unit_test(test_close_running),  cmocka_unit_test(test_slots_while_running),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -232,15 +232,19 @@ static int set_lint(struct vmm *vmm, struct vmm_vcpu *v)
 	return vmm->sys->ioctl(v->fd, KVM_SET_LAPIC, (unsigned long)&l);
 }
 
-/* What firmware leaves in IA32_MISC_ENABLE: fast strings on. Kernels trust it together with CPUID. */
+/*
+ * What firmware leaves: fast strings on in IA32_MISC_ENABLE (kernels trust it together with CPUID),
+ * and memory write-back by IA32_MTRR_DEF_TYPE.
+ */
 static int set_msrs(struct vmm *vmm, struct vmm_vcpu *v)
 {
 	struct {
 		struct kvm_msrs h;
-		struct kvm_msr_entry e[1];
-	} m = {.h = {.nmsrs = 1}, .e = {{.index = 0x1a0, .data = 1}}};
+		struct kvm_msr_entry e[2];
+	} m = {.h = {.nmsrs = 2},
+	       .e = {{.index = 0x1a0, .data = 1}, {.index = 0x2ff, .data = 0x806}}};
 
-	return vmm->sys->ioctl(v->fd, KVM_SET_MSRS, (unsigned long)&m) == 1 ? 0 : -1;
+	return vmm->sys->ioctl(v->fd, KVM_SET_MSRS, (unsigned long)&m) == 2 ? 0 : -1;
 }
 
 static int vcpu_create(struct vmm *vmm, struct vmm_vcpu *v, unsigned index,

@@ -84,10 +84,19 @@ static int install_one(int sig, struct sigaction *old)
 	return sigaction(sig, &act, NULL) ? -errno : 0;
 }
 
+static bool managed; /* atomic */
+
+void guard_set_managed(void)
+{
+	__atomic_store_n(&managed, true, __ATOMIC_RELEASE);
+}
+
 int guard_install(void)
 {
 	int r;
 
+	if (__atomic_load_n(&managed, __ATOMIC_ACQUIRE))
+		return 0;
 	pthread_mutex_lock(&install_lock);
 	r = install_one(SIGSEGV, &old_segv);
 	if (!r)

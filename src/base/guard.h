@@ -38,6 +38,9 @@ struct guard {
  * replaced them since). Any thread. Returns 0 or -errno of sigaction(2).
  */
 int guard_install(void);
+/* From now on the handlers of SIGSEGV and SIGBUS are the caller's, who calls guard_dispatch from
+ * them: guard_install does nothing. */
+void guard_set_managed(void);
 
 void guard_push(struct guard *g);
 void guard_leave(struct guard *g);

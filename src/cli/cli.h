@@ -17,6 +17,7 @@ extern const char common_options_help[];
 
 int cmd_boot(int argc, char **argv);
 int cmd_info(int argc, char **argv);
+int cmd_run(int argc, char **argv);
 
 /* The sum of the binary statistics of a VM and its vCPUs as text for a person, or as JSON. */
 int stats_print(FILE *f, bool json, int vm_fd, const int *vcpu_fds, unsigned ncpus, double seconds);

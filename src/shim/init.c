@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* At the start of a program under `kvmless run`, and when it opens /dev/kvm. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kvmapi/kvmless.h"
+#include "shim/shim.h"
+
+bool shim_on;
+static pid_t owner; /* the process whose memory this is */
+
+static void log_line(void *opaque, enum kvmless_log_level level, const char *line)
+{
+	static const char *const names[] = {"error", "warning", "info", "debug"};
+
+	dprintf(STDERR_FILENO, "kvmless: %s: %s\n", names[level], line);
+}
+
+/* "NAME=VALUE,NAME=VALUE". The command has checked them; other people's mistakes are not fatal. */
+static void set_params(const char *list)
+{
+	char *copy = strdup(list), *save = NULL;
+
+	for (char *s = copy ? strtok_r(copy, ",", &save) : NULL; s;
+	     s = strtok_r(NULL, ",", &save)) {
+		char *eq = strchr(s, '=');
+
+		if (!eq)
+			continue;
+		*eq = 0;
+		if (kvmless_param_set(s, eq + 1))
+			dprintf(STDERR_FILENO, "kvmless: %s: cannot set %s to '%s'\n",
+				SHIM_ENV_PARAMS, s, eq + 1);
+	}
+	free(copy);
+}
+
+static void child(void)
+{
+	owner = getpid();
+	signal_forked();
+	param_forked();
+}
+
+bool shim_owns_memory(void)
+{
+	return getpid() == owner;
+}
+
+void shim_activate(void)
+{
+	if (__atomic_load_n(&shim_on, __ATOMIC_ACQUIRE))
+		return;
+	signal_activate();
+	__atomic_store_n(&shim_on, true, __ATOMIC_RELEASE);
+}
+
+__attribute__((constructor)) static void start(void)
+{
+	const char *params = getenv(SHIM_ENV_PARAMS), *verbose = getenv(SHIM_ENV_VERBOSE);
+
+	owner = getpid();
+	pthread_atfork(NULL, NULL, child);
+	/* Errors are bugs of ours: those are told in any case. */
+	kvmless_log(log_line, NULL, verbose && *verbose ? KVMLESS_LOG_INFO : KVMLESS_LOG_ERROR);
+	if (params)
+		set_params(params);
+	cpuid_patch();
+}

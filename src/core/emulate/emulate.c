@@ -98,7 +98,9 @@ int kvm_handle_emulation_failure(struct kvm_vcpu *v, unsigned flags)
 
 static int inject(struct kvm_vcpu *v, const struct isa_fault *f)
 {
-	if (f->vector == X86_PF_VEC)
+	if (f->vector == X86_PF_VEC && v->emul->has_nested)
+		v->mmu->mmu->inject_fault(v, &v->emul->nested);
+	else if (f->vector == X86_PF_VEC)
 		kvm_inject_page_fault(v, f->payload, f->error);
 	else if (f->vector == X86_DB)
 		kvm_queue_exception_p(v, X86_DB, f->payload);
@@ -264,7 +266,7 @@ static int emulate(struct kvm_vcpu *v, unsigned flags)
 	kvm_stat_inc(v, insn_emulation);
 	e->flags = flags;
 	e->error = 0;
-	e->unhandled = e->halt = false;
+	e->unhandled = e->halt = e->has_nested = false;
 	e->budget = REP_BUDGET;
 	e->wait = EMUL_IDLE;
 	e->nwrite = e->sent = 0;
@@ -361,7 +363,7 @@ int kvm_task_switch(struct kvm_vcpu *v, u16 selector, int reason, bool has_error
 	emul_reset(v);
 	e->flags = 0;
 	e->error = 0;
-	e->unhandled = e->halt = false;
+	e->unhandled = e->halt = e->has_nested = false;
 	e->budget = ~0u;
 	e->nwrite = 0;
 	isa_insn_release(&e->insn);

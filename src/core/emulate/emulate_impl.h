@@ -64,6 +64,9 @@ struct emulator {
 	enum emul_wait wait;
 	u64 linear_rip; /* where it was when user space was asked */
 	bool halt;	/* HLT was executed */
+	/* The fault thrown is the guest hypervisor's, not the guest's. */
+	bool has_nested;
+	struct guest_fault nested;
 
 	/* A read-modify-write in place: written back to logs when it is done. */
 	bool rmw;

@@ -59,8 +59,11 @@ static gpa_t translate(struct emulator *e, u64 la, unsigned how)
 		la = (u32)la;
 	}
 	gpa = mmu_gva_to_gpa_system(e->v, la, walk_access(c, how), &f);
-	if (gpa == GPA_INVALID)
+	if (gpa == GPA_INVALID) {
+		e->has_nested = f.nested;
+		e->nested = f;
 		isa_raise_pf(c, f.addr, f.error);
+	}
 	return gpa;
 }
 
@@ -252,11 +255,14 @@ int emul_fetch(struct emulator *e, unsigned want)
 		n = MIN(want - e->nbytes, PAGE_SIZE - (la & (PAGE_SIZE - 1)));
 		r = mmu_read_virt(e->v, la, e->bytes + e->nbytes, n, walk_access(c, ISA_ACC_FETCH),
 				  &f);
-		if (r == 1)
+		if (r == 1) {
+			e->has_nested = f.nested;
+			e->nested = f;
 			c->fault = (struct isa_fault){.vector = f.vector,
 						      .has_error = f.has_error,
 						      .error = f.error,
 						      .payload = f.addr};
+		}
 		if (r)
 			return r;
 		e->nbytes += n;

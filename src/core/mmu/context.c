@@ -178,9 +178,14 @@ void mmu_reset_context(struct kvm_vcpu *v)
 	union mmu_page_role old = mmu->root_role;
 	union mmu_cpu_role old_cpu = mmu->cpu_role;
 
-	init_root_mmu(v);
-	if (v->mmu->mmu != mmu)
+	if (v->mmu->mmu != mmu) {
+		/* The registers are an L2's; neither its hypervisor's context nor the tables that
+		 * it runs on hang on them. */
+		v->mmu->nested_mmu.cpu_role = guest_role(v);
+		mmu_init_walk(v, &v->mmu->nested_mmu);
 		return;
+	}
+	init_root_mmu(v);
 	/* Bits that are in no page's role (CR4.PSE, ...) only matter to shadowed tables. */
 	if (old.word == mmu->root_role.word && !mmu->root_role.direct &&
 	    old_cpu.word != mmu->cpu_role.word) {
@@ -197,6 +202,58 @@ void mmu_reset_context(struct kvm_vcpu *v)
 	if (mmu->root_role.level < 4)
 		mmu_free_roots(v, mmu, MMU_ROOTS_CURRENT);
 	mmu_new_pgd(v, mmu->root_role.direct ? 0 : kvm_read_cr3(v));
+}
+
+/* ---- L2 on EPT12 ---- */
+
+static gpa_t ept12_pgd(struct kvm_vcpu *v)
+{
+	return v->mmu->eptp12;
+}
+
+static union mmu_cpu_role ept12_role(struct kvm_vcpu *v, u64 eptp)
+{
+	union mmu_cpu_role r = {.word = 0};
+
+	r.valid = 1;
+	r.maxphyaddr = v->arch->maxphyaddr ? MIN(v->arch->maxphyaddr, 52u) : 36;
+	r.base.ept = 1;
+	r.base.guest_mode = 1;
+	r.base.level = (eptp & BITS(5, 3)) == EPTP_WALK_5 ? 5 : 4;
+	r.base.access = ACC_ALL;
+	/* The processor's tables have accessed and dirty flags if the guest hypervisor's have:
+	 * they also decide how the processor's own accesses to L2's page tables count. */
+	r.base.ad_disabled = !(eptp & EPTP_AD);
+	r.base.as_id = kvm_is_smm(v);
+	return r;
+}
+
+void mmu_enter_ept12(struct kvm_vcpu *v, u64 eptp)
+{
+	struct vcpu_mmu *m = v->mmu;
+	struct kvm_mmu *mmu = &m->guest_mmu;
+	union mmu_cpu_role role = ept12_role(v, eptp);
+
+	m->eptp12 = eptp;
+	m->mmu = mmu;
+	m->walk_mmu = &m->nested_mmu;
+	if (mmu->cpu_role.word != role.word) {
+		mmu->cpu_role = role;
+		mmu->root_role = role.base;
+		mmu_init_walk(v, mmu);
+	}
+	root_switch(v, mmu, eptp);
+}
+
+void mmu_leave_ept12(struct kvm_vcpu *v)
+{
+	struct vcpu_mmu *m = v->mmu;
+
+	if (m->mmu == &m->root_mmu)
+		return;
+	m->mmu = m->walk_mmu = &m->root_mmu;
+	/* Its VMCS has the root it had, unless that was dropped meanwhile. */
+	kvm_make_request(v, REQ_LOAD_MMU_PGD);
 }
 
 /* ---- vCPU ---- */
@@ -230,6 +287,9 @@ int mmu_vcpu_create(struct kvm_vcpu *v)
 	m->root_mmu.get_guest_pgd = root_guest_pgd;
 	m->root_mmu.get_pdptr = root_pdptr;
 	m->root_mmu.inject_fault = inject_guest_fault;
+	m->guest_mmu.get_guest_pgd = ept12_pgd;
+	m->guest_mmu.inject_fault = inject_guest_fault;
+	m->nested_mmu.inject_fault = inject_guest_fault;
 	m->nested_mmu.get_guest_pgd = root_guest_pgd;
 	m->nested_mmu.get_pdptr = root_pdptr;
 	return 0;

@@ -106,6 +106,9 @@ struct guest_fault {
 	u32 error;
 	u64 addr;		/* CR2, or the L2 guest-physical address */
 	u64 exit_qualification; /* of an EPT violation, if nested */
+	u64 gva;	/* nested, and the qualification says it is valid: L2's linear address */
+	bool from_exit; /* nested: the exit being handled is this very fault */
+	bool log_full;	/* nested: not a fault, log_dirty has refused */
 };
 
 struct kvm_mmu;
@@ -138,6 +141,7 @@ struct kvm_mmu {
 struct vcpu_mmu {
 	struct kvm_mmu *mmu, *walk_mmu;
 	struct kvm_mmu root_mmu, guest_mmu, nested_mmu;
+	u64 eptp12;		   /* what guest_mmu shadows */
 	struct memslot *last_slot; /* vcpu_gfn_to_memslot, valid for last_generation */
 	u64 last_generation;
 	/* The MMIO page met last: gva (without paging tricks: linear) and gfn. */
@@ -183,10 +187,10 @@ bool mmu_is_tdp(const struct kvm_mmu *mmu); /* two-dimensional: the guest's CR3 
 
 /* ---- L2 on the guest hypervisor's own EPT ---- */
 /*
- * Nested entry with EPT12, or EPTP switching: guest_mmu (shadow tables of what is behind @eptp, which
- * the caller has checked) becomes mmu, nested_mmu becomes walk_mmu. Looks for a cached root, asks for
- * REQ_MMU_RELOAD or REQ_LOAD_MMU_PGD. The caller calls mmu_reset_context once L2's CR0, CR4 and EFER
- * are in place, which then computes nested_mmu's role.
+ * Nested entry with EPT12, or EPTP switching: guest_mmu (shadow tables of what is behind @eptp,
+ * which the caller has checked) becomes mmu, nested_mmu becomes walk_mmu. Looks for a cached root,
+ * asks for REQ_MMU_RELOAD or REQ_LOAD_MMU_PGD. The caller calls mmu_reset_context once L2's CR0,
+ * CR4 and EFER are in place, which then computes nested_mmu's role.
  */
 void mmu_enter_ept12(struct kvm_vcpu *v, u64 eptp);
 /* Nested exit: root_mmu is both again. */

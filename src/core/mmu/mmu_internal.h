@@ -232,6 +232,8 @@ u64 direct_spte(struct kvm_mmu *mmu, gpa_t gpa, int *level);
 
 /* ---- Roots ---- */
 void roots_init(struct kvm_mmu *mmu);
+/* @pgd's root becomes the current one of @mmu, which is the vCPU's current context. */
+void root_switch(struct kvm_vcpu *v, struct kvm_mmu *mmu, gpa_t pgd);
 bool mmu_has_per_vcpu_root_page(const struct kvm_mmu *mmu);
 
 /* ---- Walks of guest tables (walk.c) ---- */

@@ -8,6 +8,7 @@
 
 #include "core/mmu/mmu_internal.h"
 #include "core/mmu/shadow.h"
+#include "spec/vmx.h"
 
 #define ROOT_NONE                                      \
 	(struct mmu_root)                              \
@@ -101,9 +102,8 @@ static bool cached_root(struct kvm_vcpu *v, struct kvm_mmu *mmu, gpa_t pgd,
 	return true;
 }
 
-void mmu_new_pgd(struct kvm_vcpu *v, gpa_t pgd)
+void root_switch(struct kvm_vcpu *v, struct kvm_mmu *mmu, gpa_t pgd)
 {
-	struct kvm_mmu *mmu = v->mmu->mmu;
 	union mmu_page_role role = mmu->root_role;
 
 	/* Only 64-bit guests' roots are switched without building; see mmu_reset_context. */
@@ -122,6 +122,13 @@ void mmu_new_pgd(struct kvm_vcpu *v, gpa_t pgd)
 	}
 }
 
+void mmu_new_pgd(struct kvm_vcpu *v, gpa_t pgd)
+{
+	/* An L2's CR3 is its own affair, as any guest's with two-dimensional paging. */
+	if (v->mmu->mmu == &v->mmu->root_mmu)
+		root_switch(v, v->mmu->mmu, pgd);
+}
+
 void mmu_invalidate_roots(struct kvm_vcpu *v, struct kvm_mmu *mmu,
 			  bool (*match)(const struct mmu_root *r, u64 arg), u64 arg)
 {
@@ -137,6 +144,22 @@ void mmu_invalidate_roots(struct kvm_vcpu *v, struct kvm_mmu *mmu,
 			r->unsync = true;
 		}
 	}
+}
+
+static bool same_ept12(const struct mmu_root *r, u64 eptp)
+{
+	return !((r->pgd ^ eptp) & EPT_ADDR_MASK);
+}
+
+static bool any_root(const struct mmu_root *r, u64 arg)
+{
+	return true;
+}
+
+void mmu_invept(struct kvm_vcpu *v, unsigned type, u64 eptp)
+{
+	mmu_invalidate_roots(v, &v->mmu->guest_mmu, type == INVEPT_SINGLE ? same_ept12 : any_root,
+			     eptp);
 }
 
 /* ---- Building ---- */

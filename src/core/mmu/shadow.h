@@ -26,6 +26,8 @@ bool shadow_may_write(struct kvm *kvm, struct memslot *slot, gfn_t gfn, bool can
 bool shadow_zap_range(struct kvm *kvm, unsigned as_id, gfn_t gfn, u64 npages);
 /* A #PF under shadow paging (or an EPT violation of an L2). Read side not held. */
 int shadow_fault(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f);
+/* Everything below @sp follows the guest's tables again; @sp is of the current context. */
+void shadow_sync_root(struct kvm_vcpu *v, struct mmu_page *sp);
 /* Roots other than direct 4- and 5-level ones. 0, -ENOMEM, -EFAULT (no memory at the guest's root).
  */
 int shadow_alloc_roots(struct kvm_vcpu *v, struct kvm_mmu *mmu);

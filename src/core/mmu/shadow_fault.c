@@ -78,11 +78,15 @@ int shadow_alloc_roots(struct kvm_vcpu *v, struct kvm_mmu *mmu)
 			root_put(v->kvm, hpa_page(mmu->roots[0].hpa));
 			mmu->roots[0].hpa = HPA_INVALID;
 		}
+		if (!r)
+			shadow_sync_root(v, hpa_page(mmu->roots[0].hpa));
 		return r;
 	}
 	sp = page_get(v->kvm, pgd >> PAGE_SHIFT, mmu->root_role);
 	if (!sp)
 		return -ENOMEM;
+	/* It may have been there, and have been written to since. */
+	shadow_sync_root(v, sp);
 	sp->roots++;
 	mmu->roots[0] = (struct mmu_root){
 		.pgd = mmu->get_guest_pgd(v), .hpa = (u64)sp->spt, .role = mmu->root_role};
@@ -163,6 +167,11 @@ static void sync_tree(struct kvm_vcpu *v, struct mmu_page *sp)
 		resync_page(v, sp);
 	if (sp->unsync_children)
 		sync_children(v, sp);
+}
+
+void shadow_sync_root(struct kvm_vcpu *v, struct mmu_page *sp)
+{
+	sync_tree(v, sp);
 }
 
 void mmu_sync_roots(struct kvm_vcpu *v)
@@ -380,6 +389,7 @@ int shadow_fault(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f)
 		access |= PFERR_AC;
 	if (!guest_walker(mmu)(v, mmu, f->addr, access, &w)) {
 		kvm_stat_inc(v, pf_guest);
+		w.fault.from_exit = true;
 		mmu->inject_fault(v, &w.fault);
 		return PF_CONTINUE;
 	}

@@ -29,34 +29,53 @@ static int walk_load(struct kvm_vcpu *v, gpa_t gpa, void *dst, unsigned size)
 	return vcpu_read_guest(v, gpa, dst, size);
 }
 
-/* An L2's tables are in L2-physical memory. */
+enum walk_result { WALK_OK, WALK_FAULT, WALK_AGAIN };
+
+/*
+ * How reads of a table count one level below. With accessed and dirty flags in EPT every access to
+ * a guest's tables is a write (SDM vol. 3C, 29.3.3.2), and NPT always has them.
+ */
+static u64 walk_table_access(struct kvm_vcpu *v, const struct kvm_mmu *mmu)
+{
+	u64 access = PFERR_USER | PFERR_GUEST_PAGE;
+
+	if (mmu == &v->mmu->nested_mmu && walk_has_ad(&v->mmu->guest_mmu))
+		access |= PFERR_WRITE;
+	return access;
+}
+
+/* An L2's tables are in L2-physical memory. @addr: what is translated by them. */
 static gpa_t walk_translate(struct kvm_vcpu *v, struct kvm_mmu *mmu, gpa_t gpa, u64 access,
-			    struct guest_walk *w)
+			    u64 addr, struct guest_walk *w)
 {
 	if (likely(mmu != &v->mmu->nested_mmu))
 		return gpa;
-	return mmu_translate_nested(v, gpa, access, &w->fault);
+	gpa = mmu_translate_nested(v, gpa, access, &w->fault);
+	if (gpa == GPA_INVALID)
+		w->fault.gva = addr;
+	return gpa;
 }
 
-static bool walk_translate_final(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct guest_walk *w,
-				 u64 addr, u64 access)
+static enum walk_result walk_translate_final(struct kvm_vcpu *v, struct kvm_mmu *mmu,
+					     struct guest_walk *w, u64 addr, u64 access)
 {
-	gpa_t gpa;
+	gpa_t gpa = (w->gfn << PAGE_SHIFT) | (addr & (PAGE_SIZE - 1));
 
 	if (likely(mmu != &v->mmu->nested_mmu))
-		return true;
-	gpa = mmu_translate_nested(
-		v, (w->gfn << PAGE_SHIFT) | (addr & (PAGE_SIZE - 1)),
-		(access & (PFERR_WRITE | PFERR_FETCH)) | PFERR_USER | PFERR_GUEST_FINAL, &w->fault);
+		return WALK_OK;
+	access &= PFERR_WRITE | PFERR_FETCH;
+	if (!access)
+		access = PFERR_USER;
+	gpa = walk_translate(v, mmu, gpa, access | PFERR_GUEST_FINAL, addr, w);
 	if (gpa == GPA_INVALID)
-		return false;
+		return WALK_FAULT;
 	w->gfn = gpa >> PAGE_SHIFT;
-	return true;
+	return WALK_OK;
 }
 
-/* Fills the fault of a walk that ended at w->level; returns false. @acc: what the path allowed. */
-static bool walk_fault(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct guest_walk *w, u64 addr,
-		       u64 access, u64 error, unsigned acc)
+/* Fills the fault of a walk that ended at w->level. @acc: what the path allowed. */
+static enum walk_result walk_fault(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct guest_walk *w,
+				   u64 addr, u64 access, u64 error, unsigned acc)
 {
 	bool ept = mmu->cpu_role.base.ept;
 
@@ -67,13 +86,13 @@ static bool walk_fault(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct guest_wal
 		error |= PFERR_FETCH;
 	w->fault.error = (u32)error;
 	if (mmu != &v->mmu->guest_mmu)
-		return false;
+		return WALK_FAULT;
 	w->fault.nested = true;
-	w->fault.error = (u32)error;
 	if (ept && !(error & PFERR_RSVD)) {
-		u64 q = access & PFERR_WRITE   ? EPT_VIOLATION_WRITE
-			: access & PFERR_FETCH ? EPT_VIOLATION_FETCH
-					       : EPT_VIOLATION_READ;
+		/* More than one for writes to a guest's tables (SDM vol. 3C, table 28-7). */
+		u64 q = (access & PFERR_WRITE ? EPT_VIOLATION_WRITE : 0) |
+			(access & PFERR_FETCH ? EPT_VIOLATION_FETCH : 0) |
+			(access & PFERR_USER ? EPT_VIOLATION_READ : 0);
 
 		/* What all entries together allow, not present counting as nothing. */
 		if (!(error & PFERR_PRESENT))
@@ -85,7 +104,7 @@ static bool walk_fault(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct guest_wal
 			     (access & PFERR_GUEST_FINAL ? EPT_VIOLATION_TRANSLATED : 0);
 		w->fault.exit_qualification = q;
 	}
-	return false;
+	return WALK_FAULT;
 }
 
 /*
@@ -101,7 +120,7 @@ static u64 walk_permission(struct kvm_vcpu *v, struct kvm_mmu *mmu, unsigned acc
 
 	if (ept) {
 		/* An access of the guest's processor is data or fetch; reads need ACC_USER. */
-		bool ok = fetch ? acc & ACC_EXEC : write ? acc & ACC_WRITE : user_page;
+		bool ok = fetch ? acc & ACC_EXEC : write ? acc & ACC_WRITE && user_page : user_page;
 
 		return ok ? 0 : PFERR_PRESENT;
 	}
@@ -149,7 +168,7 @@ static bool walk_nonpaging(struct kvm_vcpu *v, struct kvm_mmu *mmu, u64 addr, u6
 	w->level = w->max_level = 0;
 	w->access = ACC_ALL;
 	w->gfn = addr >> PAGE_SHIFT;
-	return walk_translate_final(v, mmu, w, addr, access);
+	return walk_translate_final(v, mmu, w, addr, access) == WALK_OK;
 }
 
 guest_walk_fn *guest_walker(const struct kvm_mmu *mmu)

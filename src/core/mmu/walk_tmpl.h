@@ -56,17 +56,16 @@ static gfn_t WALK_NAME(pte_gfn)(u64 pte, int level)
 }
 
 /*
- * Sets accessed in the entries passed, and dirty in the leaf of a write. False if an entry was
- * changed by someone else since it was read: the walk starts over. Tables in read-only memory stay
- * as they are.
+ * Sets accessed in the entries passed, and dirty in the leaf of a write. WALK_AGAIN if an entry was
+ * changed by someone else since it was read. Tables in read-only memory stay as they are.
  */
-static bool WALK_NAME(set_ad)(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct guest_walk *w,
-			      bool write)
+static enum walk_result WALK_NAME(set_ad)(struct kvm_vcpu *v, struct kvm_mmu *mmu,
+					  struct guest_walk *w, u64 addr, bool write)
 {
 	const u64 a = WALK_EPT ? EPT_A : PT_A, d = WALK_EPT ? EPT_D : PT_D;
 
 	if (!walk_has_ad(mmu))
-		return true;
+		return WALK_OK;
 	for (int level = w->max_level; level >= w->level; level--) {
 		WALK_PTE old = (WALK_PTE)w->pte[level - 1], new;
 		int r;
@@ -74,23 +73,34 @@ static bool WALK_NAME(set_ad)(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct gu
 		new = old | (WALK_PTE)(a | (write && level == w->level ? d : 0));
 		if (new == old)
 			continue;
+		if (WALK_EPT && (new & ~old &d) && mmu->log_dirty && !mmu->log_dirty(v, addr)) {
+			w->fault = (struct guest_fault){
+				.addr = addr, .nested = true, .log_full = true};
+			return WALK_FAULT;
+		}
+		/* To read the entry it was enough that the level below lets it be read. */
+		if (walk_translate(v, mmu, w->pte_gpa[level - 1],
+				   PFERR_USER | PFERR_WRITE | PFERR_GUEST_PAGE, addr,
+				   w) == GPA_INVALID)
+			return WALK_FAULT;
 		r = vcpu_cmpxchg_guest(v, w->real_pte_gpa[level - 1], &old, &new, sizeof(old));
 		if (r == 1)
-			return false;
+			return WALK_AGAIN;
 		if (!r)
 			w->pte[level - 1] = new;
 	}
-	return true;
+	return WALK_OK;
 }
 
-static bool WALK_NAME(once)(struct kvm_vcpu *v, struct kvm_mmu *mmu, u64 addr, u64 access,
-			    struct guest_walk *w, bool *again)
+static enum walk_result WALK_NAME(once)(struct kvm_vcpu *v, struct kvm_mmu *mmu, u64 addr,
+					u64 access, struct guest_walk *w)
 {
 	unsigned acc = ACC_ALL, pkey = 0;
 	u64 entry = mmu->get_guest_pgd(v);
-	u64 table_access = PFERR_USER | PFERR_GUEST_PAGE | (walk_has_ad(mmu) ? PFERR_WRITE : 0);
+	u64 table_access = walk_table_access(v, mmu);
 	int level = mmu->cpu_role.base.level;
 	u64 fault_bits = PFERR_PRESENT;
+	enum walk_result r;
 	u64 pte, error;
 
 	w->level = level;
@@ -105,7 +115,7 @@ static bool WALK_NAME(once)(struct kvm_vcpu *v, struct kvm_mmu *mmu, u64 addr, u
 		unsigned shift = PAGE_SHIFT + WALK_BITS * (level - 1);
 		gpa_t table = entry & (sizeof(WALK_PTE) == 4 ? BITS(31, 12) : BITS(51, 12));
 		gpa_t pte_gpa = table + ((addr >> shift) & (BIT(WALK_BITS) - 1)) * sizeof(WALK_PTE);
-		gpa_t real = walk_translate(v, mmu, pte_gpa, table_access, w);
+		gpa_t real = walk_translate(v, mmu, pte_gpa, table_access, addr, w);
 		WALK_PTE raw;
 
 		w->level = level;
@@ -113,7 +123,7 @@ static bool WALK_NAME(once)(struct kvm_vcpu *v, struct kvm_mmu *mmu, u64 addr, u
 		w->pte_gpa[level - 1] = pte_gpa;
 		w->table_access[level - 1] = acc;
 		if (real == GPA_INVALID)
-			return false;
+			return WALK_FAULT;
 		w->real_pte_gpa[level - 1] = real;
 		if (walk_load(v, real, &raw, sizeof(raw)))
 			return walk_fault(v, mmu, w, addr, access, 0, 0);
@@ -136,23 +146,20 @@ static bool WALK_NAME(once)(struct kvm_vcpu *v, struct kvm_mmu *mmu, u64 addr, u
 
 	w->gfn = WALK_NAME(pte_gfn)(pte, level) +
 		 ((addr & (BIT(PAGE_SHIFT + WALK_BITS * (level - 1)) - 1)) >> PAGE_SHIFT);
-	if (walk_translate_final(v, mmu, w, addr, access)) {
-		*again = !WALK_NAME(set_ad)(v, mmu, w, access & PFERR_WRITE);
-		return true;
-	}
-	return false;
+	/* The flags come first: the page itself is accessed when the translation is complete. */
+	r = WALK_NAME(set_ad)(v, mmu, w, addr, access & PFERR_WRITE);
+	return r == WALK_OK ? walk_translate_final(v, mmu, w, addr, access) : r;
 }
 
 static bool WALK_NAME(walk)(struct kvm_vcpu *v, struct kvm_mmu *mmu, u64 addr, u64 access,
 			    struct guest_walk *w)
 {
-	bool again = false, ok;
+	enum walk_result r;
 
-	do {
-		again = false;
-		ok = WALK_NAME(once)(v, mmu, addr, access, w, &again);
-	} while (again);
-	return ok;
+	do
+		r = WALK_NAME(once)(v, mmu, addr, access, w);
+	while (r == WALK_AGAIN);
+	return r == WALK_OK;
 }
 
 #undef WALK_BITS

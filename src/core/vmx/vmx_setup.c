@@ -340,7 +340,7 @@ static void vmx_load_mmu_pgd(struct kvm_vcpu *v, hpa_t root_hpa, int level)
 	struct vcpu_vmx *vmx = vmx_of(v);
 	u64 eptp = root_hpa | EPTP_MT_WB | (level == 5 ? EPTP_WALK_5 : EPTP_WALK_4);
 
-	if (vmx->config->ept_ad)
+	if (!v->mmu->mmu->root_role.ad_disabled)
 		eptp |= EPTP_AD;
 	if (vmx->loaded->eptp != eptp) {
 		vmx->loaded->eptp = eptp;

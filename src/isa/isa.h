@@ -190,7 +190,7 @@ enum isa_vector {
  */
 struct isa_tlbe {
 	u64 neg_page; /* minus the page's linear address; ISA_TLB_INVALID(index) if empty */
-	u64 addend;   /* host address = linear address + addend */
+	u64 page;     /* the host page: host address = linear address + neg_page + page */
 };
 #define ISA_TLB_SIZE 256
 /* An empty entry names a page that belongs to another index, so no address looked up here fits. */

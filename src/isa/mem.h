@@ -15,7 +15,9 @@ static inline void *isa_tlb_hit(const struct isa_tlbe *set, u64 la, unsigned siz
 {
 	const struct isa_tlbe *e = &set[(la >> PAGE_SHIFT) & (ISA_TLB_SIZE - 1)];
 
-	return likely(la + e->neg_page <= PAGE_SIZE - size) ? (void *)(la + e->addend) : NULL;
+	u64 offset = la + e->neg_page;
+
+	return likely(offset <= PAGE_SIZE - size) ? (void *)(offset + e->page) : NULL;
 }
 
 /* Single host accesses, so that what is aligned is atomic as on a processor (vol. 3A, 9.1.1). */

@@ -121,7 +121,7 @@ static void fill_tlb(bool fill)
 	if (!fill)
 		return;
 	for (a = DATA; a < DATA + DATA_SIZE; a += PAGE_SIZE) {
-		struct isa_tlbe e = {.neg_page = -a, .addend = 0};
+		struct isa_tlbe e = {.neg_page = -a, .page = a};
 
 		tlb.r[(a >> PAGE_SHIFT) % ISA_TLB_SIZE] = e;
 		tlb.w[(a >> PAGE_SHIFT) % ISA_TLB_SIZE] = e;

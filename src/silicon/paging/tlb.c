@@ -27,7 +27,7 @@ static void drop(struct tlb_bank *b, enum tlb_set s, unsigned i)
 	struct isa_tlbe *e = &set_of(b, s)[i];
 
 	e->neg_page = ISA_TLB_INVALID(i);
-	e->addend = 0;
+	e->page = 0;
 	b->used[s][i / 64] &= ~BIT(i % 64);
 	b->global[s][i / 64] &= ~BIT(i % 64);
 }
@@ -38,7 +38,7 @@ static void fill(struct tlb_bank *b, enum tlb_set s, u64 la, hpa_t hpa, bool glo
 	struct isa_tlbe *e = &set_of(b, s)[i];
 
 	e->neg_page = -(la & PAGE_MASK);
-	e->addend = (hpa & PAGE_MASK) - (la & PAGE_MASK);
+	e->page = hpa & PAGE_MASK;
 	b->used[s][i / 64] |= BIT(i % 64);
 	if (global)
 		b->global[s][i / 64] |= BIT(i % 64);
@@ -50,7 +50,9 @@ static void *lookup(struct tlb_bank *b, enum tlb_set s, u64 la)
 {
 	struct isa_tlbe *e = &set_of(b, s)[index_of(la)];
 
-	return la + e->neg_page < PAGE_SIZE ? (void *)(la + e->addend) : NULL;
+	u64 offset = la + e->neg_page;
+
+	return offset < PAGE_SIZE ? (void *)(offset + e->page) : NULL;
 }
 
 static void empty_set(struct tlb_bank *b, enum tlb_set s, bool keep_global)
@@ -445,7 +447,7 @@ static void drop_writes(struct tlb_bank *b, hva_t page)
 			unsigned i = w * 64 + (unsigned)__builtin_ctzll(bits);
 			const struct isa_tlbe *e = &b->rw.w[i];
 
-			if (e->addend - e->neg_page == page)
+			if (e->page == page)
 				drop(b, TLB_W, i);
 		}
 	}

@@ -282,7 +282,7 @@ static inline void flat_tlb(struct flatcpu *f, bool on)
 		u64 page = (u64)k << PAGE_SHIFT;
 
 		f->tlb.r[k].neg_page = on ? -page : ISA_TLB_INVALID(k);
-		f->tlb.r[k].addend = (u64)(uintptr_t)f->mem;
+		f->tlb.r[k].page = (u64)(uintptr_t)f->mem + page;
 		f->tlb.w[k] = f->tlb.r[k];
 	}
 }

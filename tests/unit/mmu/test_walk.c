@@ -330,7 +330,9 @@ static void ept(const struct format *f)
 	for (int i = 0; i < ROUNDS; i++) {
 		struct path p = build(f, false, 1ull << 47);
 		bool write = rnd() % 3 == 0, fetch = !write && rnd() % 2, ad = rnd() % 2, ok;
-		u64 access = (write ? PFERR_WRITE : 0) | (fetch ? PFERR_FETCH : 0) | PFERR_USER |
+		u64 access = (write   ? PFERR_WRITE
+			      : fetch ? PFERR_FETCH
+				      : PFERR_USER) |
 			     PFERR_GUEST_FINAL;
 		struct guest_fault flt = {0};
 		gpa_t gpa;

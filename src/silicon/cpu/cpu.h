@@ -126,7 +126,7 @@ struct sil_machine {
 	u64 cr4_supported;		     /* as cpu_cr4_supported */
 	struct code_registry *code; /* pages that code was decoded from (interp/codepage.h) */
 	u64 code_epoch; /* pages compared with memory in an older one are compared again; atomic */
-	pthread_mutex_t cpus_lock;  /* guards the list and each cpu's shoot-down queue */
+	pthread_mutex_t cpus_lock; /* guards the list and each cpu's shoot-down queue */
 	struct sil_cpu *cpus;
 	unsigned ncpus;
 	pthread_mutex_t split_lock; /* locked accesses with no host atomic */

@@ -56,7 +56,7 @@ struct interp {
 	struct block *hash[BLOCK_HASH_SIZE];
 	struct block_page *pages[PAGE_HASH_SIZE];
 	struct cross cross[CROSS_SIZE];
-	u8 *arena, *top; /* BLOCK_ARENA bytes, reserved; used up to top */
+	u8 *arena, *top;    /* BLOCK_ARENA bytes, reserved; used up to top */
 	struct block *prev; /* ran last: to be linked with the next */
 };
 

@@ -28,20 +28,21 @@ typedef u64 gfn_t; /* guest frame number: gpa >> 12 */
 #define PAGE_SIZE  4096ul
 #define PAGE_MASK  (~(PAGE_SIZE - 1))
 
-#define ARRAY_SIZE(a)    (sizeof(a) / sizeof((a)[0]))
-#define likely(x)        __builtin_expect(!!(x), 1)
-#define unlikely(x)      __builtin_expect(!!(x), 0)
-#define __noreturn       __attribute__((noreturn))
-#define __cold           __attribute__((cold))
-#define __printf(f, a)   __attribute__((format(printf, f, a)))
-#define __must_check     __attribute__((warn_unused_result))
+#define ARRAY_SIZE(a)	 (sizeof(a) / sizeof((a)[0]))
+#define likely(x)	 __builtin_expect(!!(x), 1)
+#define unlikely(x)	 __builtin_expect(!!(x), 0)
+#define __noreturn	 __attribute__((noreturn))
+#define __cold		 __attribute__((cold))
+#define __printf(f, a)	 __attribute__((format(printf, f, a)))
+#define __must_check	 __attribute__((warn_unused_result))
 #define __always_inline_ inline __attribute__((always_inline))
-#define __noinline       __attribute__((noinline))
+#define fallthrough	 __attribute__((fallthrough))
+#define __noinline	 __attribute__((noinline))
 /* What a shared library shows to its users; everything else is hidden. */
 #define __export __attribute__((visibility("default")))
 
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
-#define MIN(a, b)                       ((a) < (b) ? (a) : (b))
-#define MAX(a, b)                       ((a) > (b) ? (a) : (b))
+#define MIN(a, b)			((a) < (b) ? (a) : (b))
+#define MAX(a, b)			((a) > (b) ? (a) : (b))
 
 #endif

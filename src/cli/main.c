@@ -11,7 +11,8 @@ static const struct {
 } commands[] = {
 	{"boot", "boot a kernel: Linux bzImage, PVH or plain vmlinux, multiboot", cmd_boot},
 	{"info", "what this installation can do: capabilities, engines, parameters", cmd_info},
-	{"run", "run a program of the KVM API, such as QEMU, with kvmless as its /dev/kvm", cmd_run},
+	{"run", "run a program of the KVM API, such as QEMU, with kvmless as its /dev/kvm",
+	 cmd_run},
 };
 
 static void help(FILE *f)

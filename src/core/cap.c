@@ -11,14 +11,14 @@
 #include "core/vcpu.h"
 #include "spec/abi/kvm_para.h"
 
-#define KVM_GUESTDBG_VALID                                                                         \
-	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP |                  \
-	 KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_INJECT_BP | KVM_GUESTDBG_INJECT_DB |                \
+#define KVM_GUESTDBG_VALID                                                          \
+	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP |   \
+	 KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_INJECT_BP | KVM_GUESTDBG_INJECT_DB | \
 	 KVM_GUESTDBG_BLOCKIRQ)
-#define VALID_QUIRKS                                                                               \
-	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_CD_NW_CLEARED |                             \
-	 KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_OUT_7E_INC_RIP |                            \
-	 KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_FIX_HYPERCALL_INSN |                   \
+#define VALID_QUIRKS                                                             \
+	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_CD_NW_CLEARED |           \
+	 KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_OUT_7E_INC_RIP |          \
+	 KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_FIX_HYPERCALL_INSN | \
 	 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS | KVM_X86_QUIRK_SLOT_ZAP_ALL)
 /* MWAIT and C-states would need a processor that really sleeps in MWAIT. */
 #define DISABLE_EXITS (KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE)
@@ -80,8 +80,7 @@ static int enable_split_irqchip(struct kvm *kvm, const struct kvm_enable_cap *ca
 
 static int enable_x2apic_api(struct kvm *kvm, const struct kvm_enable_cap *cap)
 {
-	if (cap->args[0] &
-	    ~(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
+	if (cap->args[0] & ~(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
 		return -EINVAL;
 	if (cap->args[0] & KVM_X2APIC_API_USE_32BIT_IDS)
 		kvm->arch->x2apic_format = true;
@@ -94,10 +93,7 @@ static int enable_disable_exits(struct kvm *kvm, const struct kvm_enable_cap *ca
 {
 	if (cap->args[0] & ~(u64)KVM_X86_DISABLE_VALID_EXITS)
 		return -EINVAL;
-	if (kvm->nvcpus)
-		return -EINVAL;
-	if (cap->args[0] & ~(u64)DISABLE_EXITS)
-		return -EINVAL;
+	/* As KVM: what is not offered is ignored, and vCPUs that exist keep their exits. */
 	kvm->arch->hlt_in_guest |= !!(cap->args[0] & KVM_X86_DISABLE_EXITS_HLT);
 	kvm->arch->pause_in_guest |= !!(cap->args[0] & KVM_X86_DISABLE_EXITS_PAUSE);
 	return 0;
@@ -183,9 +179,9 @@ static int enable_apic_bus_cycles(struct kvm *kvm, const struct kvm_enable_cap *
 int vm_check_extension(struct kvm *kvm, u32 id)
 {
 	switch (id) {
-#define CAP(id, value, enable)                                                                     \
-	case id: return (int)(value);
-#include "core/cap.def"
+#define CAP(id, value, enable)        \
+	case id: return (int)(value); \
+		#include "core/cap.def"
 	default: return 0;
 	}
 }
@@ -199,7 +195,7 @@ static const struct {
 	u32 id;
 	cap_enable_fn *enable;
 } rows[] = {
-#define CAP(id, value, enable) { id, enable },
+#define CAP(id, value, enable) {id, enable},
 #include "core/cap.def"
 };
 
@@ -254,7 +250,8 @@ int vm_device_attr(struct kvm *kvm, bool set, bool query, struct kvm_device_attr
 
 /* ---- Not for this processor ---- */
 
-/* TPR accesses are reported for processors without a TPR shadow: only 32-bit guests of old used it. */
+/* TPR accesses are reported for processors without a TPR shadow: only 32-bit guests of old used it.
+ */
 int vcpu_tpr_access_reporting(struct kvm_vcpu *v, struct kvm_tpr_access_ctl *t)
 {
 	return t->flags ? -EINVAL : 0;

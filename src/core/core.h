@@ -6,8 +6,8 @@
  * scope. Arguments are the ABI structures (spec/abi/kvm.h) already copied from the caller; arrays
  * come as pointer and count. They return what the ioctl returns: >= 0, or -errno as KVM gives it.
  *
- * Locks: vm_* take what they need inside (docs/locking.md has the order). vcpu_* are called with the
- * vCPU's mutex held by kvmapi (KVM's rule: one ioctl at a time per vCPU), except those marked
+ * Locks: vm_* take what they need inside (docs/locking.md has the order). vcpu_* are called with
+ * the vCPU's mutex held by kvmapi (KVM's rule: one ioctl at a time per vCPU), except those marked
  * "any thread".
  */
 #ifndef CORE_CORE_H
@@ -22,7 +22,8 @@
 struct kvm;
 struct kvm_vcpu;
 
-/* ---- Parameters: KVM's module parameters and ours, by "module.name" ----------------------------- */
+/* ---- Parameters: KVM's module parameters and ours, by "module.name" -----------------------------
+ */
 
 /* "kvm_intel.ept=0", "kvm.tdp_mmu=1", "kvmless.engine=interp", "kvmless.vendor=intel". Taken at VM
  * creation. 0, -ENOENT (no such parameter), -EINVAL (value). Any thread. */
@@ -36,7 +37,8 @@ struct param_desc {
 };
 const struct param_desc *param_desc(unsigned index);
 
-/* ---- System ----------------------------------------------------------------------------------- */
+/* ---- System -----------------------------------------------------------------------------------
+ */
 
 int sys_check_extension(u32 cap); /* also CHECK_EXTENSION on a VM fd with kvm != NULL: vm_... */
 /* Arrays: @n is in/out as in struct kvm_cpuid2.nent; -E2BIG as KVM does it. */
@@ -50,7 +52,8 @@ int sys_get_msrs(struct kvm_msr_entry *ents, u32 n);
 int sys_x86_get_mce_cap_supported(u64 *cap);
 int sys_device_attr(bool set, bool query, struct kvm_device_attr *attr);
 
-/* ---- VM ---------------------------------------------------------------------------------------- */
+/* ---- VM ----------------------------------------------------------------------------------------
+ */
 
 /* @type: KVM_X86_DEFAULT_VM... One reference is the caller's. */
 int kvm_create_vm(unsigned long type, struct kvm **out);
@@ -95,10 +98,12 @@ int vm_device_attr(struct kvm *kvm, bool set, bool query, struct kvm_device_attr
  * size; @v NULL for the VM's own. */
 size_t kvm_stats_image(struct kvm *kvm, struct kvm_vcpu *v, void *buf, size_t n);
 
-/* ---- vCPU --------------------------------------------------------------------------------------- */
+/* ---- vCPU ---------------------------------------------------------------------------------------
+ */
 
-/* @run: the kvm_run page (+1: PIO data page, +2: coalesced MMIO ring), KVM_VCPU_MMAP_PAGES pages owned
- * by the caller for the vCPU's life. Takes a reference on @kvm. -EINVAL, -EEXIST, -ENOMEM as KVM. */
+/* @run: the kvm_run page (+1: PIO data page, +2: coalesced MMIO ring), KVM_VCPU_MMAP_PAGES pages
+ * owned by the caller for the vCPU's life. Takes a reference on @kvm. -EINVAL, -EEXIST, -ENOMEM as
+ * KVM. */
 #define KVM_VCPU_MMAP_PAGES 3
 int vm_create_vcpu(struct kvm *kvm, u32 id, struct kvm_run *run, struct kvm_vcpu **out);
 void kvm_vcpu_put(struct kvm_vcpu *v); /* after the last fd is gone */
@@ -154,7 +159,8 @@ int vcpu_device_attr(struct kvm_vcpu *v, bool set, bool query, struct kvm_device
 int vcpu_get_nested_state(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size);
 int vcpu_set_nested_state(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 size);
 
-/* ---- What happened: for --stats, --explain, state dumps ------------------------------------------ */
+/* ---- What happened: for --stats, --explain, state dumps
+ * ------------------------------------------ */
 
 /* Text for a person: registers, segments, exit reason, last failed check. Owner thread. */
 int vcpu_dump(struct kvm_vcpu *v, char *buf, size_t n);

@@ -18,9 +18,7 @@ static u64 no_tsc(void *opaque)
 	return 0;
 }
 
-static void no_timer(void *opaque, struct sil_cpu *cpu, u64 tsc)
-{
-}
+static void no_timer(void *opaque, struct sil_cpu *cpu, u64 tsc) {}
 
 static bool owns_nothing(void *opaque, u64 hva)
 {
@@ -35,9 +33,9 @@ static u64 no_random(void *opaque)
 /* No processor of this machine ever runs. */
 static void host_init(void)
 {
-	static const struct sil_host host = { no_tsc, no_timer, owns_nothing, no_random };
+	static const struct sil_host host = {no_tsc, no_timer, owns_nothing, no_random};
 	struct kvm_params p;
-	struct sil_config cfg = { .host = &host };
+	struct sil_config cfg = {.host = &host};
 
 	params_snapshot(&p);
 	cfg.vendor = (enum sil_vendor)p.kvmless_vendor;
@@ -71,7 +69,7 @@ struct feature_row {
 	u8 subleaf, reg, bit, policy;
 };
 static const struct feature_row features[FEAT_N] = {
-#define FEATURE(name, leaf, subleaf, reg, bit, policy) { leaf, subleaf, CPUID_##reg, bit, policy },
+#define FEATURE(name, leaf, subleaf, reg, bit, policy) {leaf, subleaf, CPUID_##reg, bit, policy},
 #include "core/cpuid.def"
 };
 
@@ -204,29 +202,21 @@ static void add_basic(struct list *l)
 			e->ecx = cap_word(1, 0, CPUID_ECX);
 			e->edx = cap_word(1, 0, CPUID_EDX);
 			break;
-		case 2:
-			add(l, leaf, 0, false);
-			break;
-		case 4:
-			add_cache_leaf(l);
-			break;
+		case 2: add(l, leaf, 0, false); break;
+		case 4: add_cache_leaf(l); break;
 		case 6:
 			e = add(l, leaf, 0, false);
 			e->eax = cap_word(6, 0, CPUID_EAX);
 			e->ebx = e->ecx = e->edx = 0;
 			break;
-		case 7:
-			add_feature_leaf(l);
-			break;
+		case 7: add_feature_leaf(l); break;
 		case 0xb:
 		case 0x1f:
 			/* The topology is user space's to say. */
 			e = add(l, leaf, 0, true);
 			e->eax = e->ebx = e->ecx = e->edx = 0;
 			break;
-		case 0xd:
-			add_xsave_leaf(l);
-			break;
+		case 0xd: add_xsave_leaf(l); break;
 		default:
 			e = add(l, leaf, 0, false);
 			e->eax = e->ebx = e->ecx = e->edx = 0;
@@ -270,15 +260,14 @@ static void add_extended(struct list *l)
 			e->ebx = cap_word(leaf, 0, CPUID_EBX);
 			e->ecx = e->edx = 0;
 			break;
-		default:
-			break;
+		default: break;
 		}
 	}
 }
 
 int sys_get_supported_cpuid(struct kvm_cpuid_entry2 *ents, u32 *n)
 {
-	struct list l = { .ents = ents, .max = *n };
+	struct list l = {.ents = ents, .max = *n};
 
 	add_basic(&l);
 	add_extended(&l);
@@ -292,7 +281,7 @@ int sys_get_supported_cpuid(struct kvm_cpuid_entry2 *ents, u32 *n)
 /* Instructions that KVM emulates although the processor has not got them. */
 int sys_get_emulated_cpuid(struct kvm_cpuid_entry2 *ents, u32 *n)
 {
-	struct list l = { .ents = ents, .max = *n };
+	struct list l = {.ents = ents, .max = *n};
 	struct kvm_cpuid_entry2 *e;
 
 	e = add(&l, 0, 0, false);

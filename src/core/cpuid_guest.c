@@ -119,8 +119,7 @@ void kvm_update_cpuid_runtime(struct kvm_vcpu *v)
 	struct kvm_cpuid_entry2 *e;
 
 	cpuid_feature_change(v, FEAT_OSXSAVE,
-			     guest_cpuid_has(v, FEAT_XSAVE) &&
-				     kvm_read_cr4_bits(v, CR4_OSXSAVE));
+			     guest_cpuid_has(v, FEAT_XSAVE) && kvm_read_cr4_bits(v, CR4_OSXSAVE));
 	cpuid_feature_change(v, FEAT_APIC, lapic_get_base(v) & BIT(11));
 	if (!kvm_check_has_quirk(v->kvm, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT))
 		cpuid_feature_change(v, FEAT_MWAIT, v->arch->misc_enable & BIT(18));
@@ -134,24 +133,23 @@ void kvm_update_cpuid_runtime(struct kvm_vcpu *v)
 		e->ebx = isa_xsave_size(v->hw->xcr0 | v->hw->xss, true);
 }
 
-/* CR4 bits and the features that make them exist. */
-static u64 cr4_reserved_bits(const struct kvm_vcpu *v)
+/* CR4 bits and the features that make them exist. Until user space has given the guest a CPUID, all
+ * that the hardware has (@any). */
+static u64 cr4_reserved_bits(const struct kvm_vcpu *v, bool any)
 {
 	static const struct {
 		u64 bit;
 		enum cpu_feature feature;
 	} rows[] = {
-		{ CR4_OSXSAVE, FEAT_XSAVE }, { CR4_SMEP, FEAT_SMEP },
-		{ CR4_SMAP, FEAT_SMAP },     { CR4_FSGSBASE, FEAT_FSGSBASE },
-		{ CR4_PKE, FEAT_PKU },       { CR4_LA57, FEAT_LA57 },
-		{ CR4_UMIP, FEAT_UMIP },     { CR4_PCIDE, FEAT_PCID },
-		{ CR4_VMXE, FEAT_VMX },
+		{CR4_OSXSAVE, FEAT_XSAVE},     {CR4_SMEP, FEAT_SMEP},  {CR4_SMAP, FEAT_SMAP},
+		{CR4_FSGSBASE, FEAT_FSGSBASE}, {CR4_PKE, FEAT_PKU},    {CR4_LA57, FEAT_LA57},
+		{CR4_UMIP, FEAT_UMIP},	       {CR4_PCIDE, FEAT_PCID}, {CR4_VMXE, FEAT_VMX},
 	};
 	u64 reserved = ~(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE |
 			 CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT);
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		if (guest_cpuid_has(v, rows[i].feature) && kvm_cpu_cap_has(rows[i].feature))
+		if ((any || guest_cpuid_has(v, rows[i].feature)) && kvm_cpu_cap_has(rows[i].feature))
 			reserved &= ~rows[i].bit;
 	return reserved;
 }
@@ -182,7 +180,7 @@ static void after_set_cpuid(struct kvm_vcpu *v)
 	a->supported_xss = 0;
 	a->maxphyaddr = cpuid_maxphyaddr(v);
 	a->reserved_gpa_bits = a->maxphyaddr >= 64 ? 0 : ~0ull << a->maxphyaddr;
-	a->cr4_reserved = cr4_reserved_bits(v);
+	a->cr4_reserved = cr4_reserved_bits(v, false);
 	a->va_bits = guest_cpuid_has(v, FEAT_LA57) ? 57 : 48;
 	lapic_after_set_cpuid(v, guest_cpuid_has(v, FEAT_X2APIC),
 			      guest_cpuid_has(v, FEAT_TSC_DEADLINE_TIMER), a->maxphyaddr);
@@ -263,11 +261,11 @@ int vcpu_set_cpuid(struct kvm_vcpu *v, const struct kvm_cpuid_entry *ents, u32 n
 		if (!copy)
 			return -ENOMEM;
 		for (u32 i = 0; i < n; i++)
-			copy[i] = (struct kvm_cpuid_entry2){ .function = ents[i].function,
-							     .eax = ents[i].eax,
-							     .ebx = ents[i].ebx,
-							     .ecx = ents[i].ecx,
-							     .edx = ents[i].edx };
+			copy[i] = (struct kvm_cpuid_entry2){.function = ents[i].function,
+							    .eax = ents[i].eax,
+							    .ebx = ents[i].ebx,
+							    .ecx = ents[i].ecx,
+							    .edx = ents[i].edx};
 	}
 	return set_cpuid(v, copy, n);
 }
@@ -288,7 +286,7 @@ void cpuid_vcpu_init(struct kvm_vcpu *v)
 {
 	v->arch->maxphyaddr = 36;
 	v->arch->reserved_gpa_bits = ~0ull << 36;
-	v->arch->cr4_reserved = cr4_reserved_bits(v);
+	v->arch->cr4_reserved = cr4_reserved_bits(v, true);
 	v->arch->va_bits = 48;
 }
 

@@ -23,10 +23,9 @@ static void __printf(2, 3) out(struct text *t, const char *fmt, ...)
 
 static void dump_registers(struct text *t, struct kvm_vcpu *v)
 {
-	static const char *const gpr[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp",
-					     "rsi", "rdi", "r8",  "r9",	 "r10", "r11",
-					     "r12", "r13", "r14", "r15" };
-	static const char *const seg[ISA_NSEG] = { "es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr" };
+	static const char *const gpr[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+					    "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+	static const char *const seg[ISA_NSEG] = {"es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"};
 	struct isa_dtr gdt, idt;
 
 	for (unsigned i = 0; i < 16; i++)
@@ -54,7 +53,7 @@ static void dump_registers(struct text *t, struct kvm_vcpu *v)
 int vcpu_dump(struct kvm_vcpu *v, char *buf, size_t n)
 {
 	const struct vcpu_arch *a = v->arch;
-	struct text t = { buf, n, 0 };
+	struct text t = {buf, n, 0};
 
 	out(&t, "vCPU %u (APIC ID %u): mp_state %d, requests %#llx", v->idx, v->id, v->mp_state,
 	    (unsigned long long)v->req.pending);

@@ -11,9 +11,7 @@ static struct kvm_vcpu *by_apic_id(struct kvm *kvm, u32 id)
 {
 	struct kvm_vcpu *v;
 
-	kvm_for_each_vcpu (v, kvm)
-		if (v->id == id)
-			return v;
+	kvm_for_each_vcpu(v, kvm) if (v->id == id) return v;
 	return NULL;
 }
 
@@ -32,7 +30,7 @@ static void kick_cpu(struct kvm *kvm, u32 apic_id)
 static s64 send_ipi(struct kvm_vcpu *v, const u64 map[2], u32 min, u32 icr, bool mode64)
 {
 	unsigned width = mode64 ? 64 : 32;
-	struct apic_msg m = { .vector = (u8)icr, .delivery = icr >> 8 & 7, .assert = true };
+	struct apic_msg m = {.vector = (u8)icr, .delivery = icr >> 8 & 7, .assert = true};
 	s64 count = 0;
 
 	if (!v->apic)
@@ -41,8 +39,8 @@ static s64 send_ipi(struct kvm_vcpu *v, const u64 map[2], u32 min, u32 icr, bool
 		return -KVM_EINVAL;
 	for (unsigned word = 0; word < 2; word++) {
 		for (u64 bits = map[word]; bits; bits &= bits - 1) {
-			struct kvm_vcpu *to = by_apic_id(
-				v->kvm, min + word * width + (u32)__builtin_ctzll(bits));
+			struct kvm_vcpu *to =
+				by_apic_id(v->kvm, min + word * width + (u32)__builtin_ctzll(bits));
 
 			if (to && to->apic && lapic_accept(to, &m) >= 0)
 				count++;
@@ -91,9 +89,7 @@ int kvm_emulate_hypercall(struct kvm_vcpu *v)
 		goto out;
 	}
 	switch (nr) {
-	case KVM_HC_VAPIC_POLL_IRQ:
-		ret = 0;
-		break;
+	case KVM_HC_VAPIC_POLL_IRQ: ret = 0; break;
 	case KVM_HC_KICK_CPU:
 		if (!guest_pv_has(v, FEAT_KVM_PV_UNHALT))
 			break;
@@ -101,7 +97,7 @@ int kvm_emulate_hypercall(struct kvm_vcpu *v)
 		ret = 0;
 		break;
 	case KVM_HC_SEND_IPI: {
-		u64 map[2] = { a0, a1 };
+		u64 map[2] = {a0, a1};
 
 		if (!guest_pv_has(v, FEAT_KVM_PV_SEND_IPI))
 			break;

@@ -24,7 +24,7 @@ struct emulator;
 struct vcpu_vmx;
 struct kvm_x86_ops;
 
-#define KVM_MAX_VCPUS    1024
+#define KVM_MAX_VCPUS	 1024
 #define KVM_MAX_VCPU_IDS 4096
 
 struct kvm {
@@ -33,7 +33,7 @@ struct kvm {
 	struct sil_machine *machine;
 	const struct kvm_x86_ops *ops; /* vendor operations: vmx, later svm */
 
-	pthread_mutex_t lock;       /* vCPU creation, capabilities, irqchip creation */
+	pthread_mutex_t lock;	    /* vCPU creation, capabilities, irqchip creation */
 	pthread_mutex_t slots_lock; /* changes of memslots and of the I/O buses */
 	pthread_mutex_t irq_lock;   /* changes of routing and of irqfds */
 	pthread_mutex_t mmu_lock;   /* page tables and shadow pages */
@@ -58,37 +58,38 @@ struct kvm {
 
 	struct memslots *memslots[2]; /* address spaces: normal, SMM */
 	struct slots_state *slots;    /* the writers' side: core/memslot.c */
-	struct mmu_vm *mmu;           /* core/mmu */
-	struct kvm_arch *arch;        /* the rest, private to src/core's own files: core/vm.h */
+	struct mmu_vm *mmu;	      /* core/mmu */
+	struct kvm_arch *arch;	      /* the rest, private to src/core's own files: core/vm.h */
 };
 
 struct kvm_vcpu {
 	struct kvm *kvm;
 	unsigned idx; /* in kvm->vcpus */
-	u32 id;       /* APIC ID */
+	u32 id;	      /* APIC ID */
 	struct kvm_run *run;
 	struct sil_cpu *cpu;
 	struct isa_regs *hw; /* sil_regs(cpu) */
 	struct request_state req;
 	struct lapic *apic;
-	u64 apic_base;         /* IA32_APIC_BASE; lapic_set_base. Also without in-core APIC */
+	u64 apic_base; /* IA32_APIC_BASE; lapic_set_base. Also without in-core APIC */
 	u64 apic_base_reserved;
-	u8 user_cr8;           /* CR8 without in-core APIC */
-	u32 user_irq;          /* KVM_INTERRUPT's vector + 1 until it is taken; 0: none */
+	u8 user_cr8;	       /* CR8 without in-core APIC */
+	u32 user_irq;	       /* KVM_INTERRUPT's vector + 1 until it is taken; 0: none */
 	u8 pending_ioapic_eoi; /* vector of REQ_IOAPIC_EOI_EXIT */
-	int mp_state; /* KVM_MP_STATE_*; vCPU thread, or others under a request */
+	int mp_state;	       /* KVM_MP_STATE_*; vCPU thread, or others under a request */
 	struct regcache regs;
-	struct vcpu_mmu *mmu;   /* core/mmu/mmu.h */
-	struct emulator *emul;  /* core/emulate */
+	struct vcpu_mmu *mmu;	/* core/mmu/mmu.h */
+	struct emulator *emul;	/* core/emulate */
 	struct vcpu_arch *arch; /* core/vcpu.h */
 };
 
-#define kvm_for_each_vcpu(v, kvm)                                                                  \
-	for (unsigned _i = 0; _i < __atomic_load_n(&(kvm)->nvcpus, __ATOMIC_ACQUIRE) &&            \
-			      ((v) = (kvm)->vcpus[_i], true);                                      \
+#define kvm_for_each_vcpu(v, kvm)                                                       \
+	for (unsigned _i = 0; _i < __atomic_load_n(&(kvm)->nvcpus, __ATOMIC_ACQUIRE) && \
+			      ((v) = (kvm)->vcpus[_i], true);                           \
 	     _i++)
 
-/* A device of user space announces itself by an interrupt: what it read may have been code. Any thread. */
+/* A device of user space announces itself by an interrupt: what it read may have been code. Any
+ * thread. */
 void kvm_device_wrote(struct kvm *kvm);
 
 static inline bool kvm_irqchip_in_core(const struct kvm *kvm)

@@ -13,18 +13,18 @@ enum msr_flag { SAVE = 1, FEATURE = 2, HOST = 4, VMX = 8 };
 
 /* Gates that are not one CPUID bit. */
 enum { FEAT_ANY = FEAT_N, FEAT_TSC_AUX_ANY, FEAT_PV };
-#define FEAT_KVM_CLOCKSOURCE_PV  (FEAT_PV + FEAT_KVM_CLOCKSOURCE)
+#define FEAT_KVM_CLOCKSOURCE_PV	 (FEAT_PV + FEAT_KVM_CLOCKSOURCE)
 #define FEAT_KVM_CLOCKSOURCE2_PV (FEAT_PV + FEAT_KVM_CLOCKSOURCE2)
-#define FEAT_KVM_STEAL_TIME_PV   (FEAT_PV + FEAT_KVM_STEAL_TIME)
+#define FEAT_KVM_STEAL_TIME_PV	 (FEAT_PV + FEAT_KVM_STEAL_TIME)
 #define FEAT_KVM_POLL_CONTROL_PV (FEAT_PV + FEAT_KVM_POLL_CONTROL)
 
-#define NONE        0, 0
+#define NONE	    0, 0
 #define HW(field)   MSR_IN_HW, offsetof(struct isa_regs, field)
 #define VCPU(field) MSR_IN_VCPU, offsetof(struct vcpu_arch, field)
 
 static const struct msr_row rows[] = {
-#define MSR(first, last, name, flags, gate, get, set, storage)                                     \
-	{ first, last, #name, flags, FEAT_##gate, get, set, storage },
+#define MSR(first, last, name, flags, gate, get, set, storage) \
+	{first, last, #name, flags, FEAT_##gate, get, set, storage},
 #include "spec/msr.def"
 };
 
@@ -79,7 +79,7 @@ static int do_access(struct kvm_vcpu *v, struct msr_access *m, bool write)
 
 static int access_msr(struct kvm_vcpu *v, u32 index, u64 *val, bool host, bool write)
 {
-	struct msr_access m = { .index = index, .data = write ? *val : 0, .host = host };
+	struct msr_access m = {.index = index, .data = write ? *val : 0, .host = host};
 	int ret = do_access(v, &m, write);
 
 	if (ret == -ENOENT && v->kvm->arch->params.kvm_ignore_msrs) {
@@ -262,8 +262,7 @@ int sys_get_msrs(struct kvm_msr_entry *ents, u32 n)
 	for (i = 0; i < n; i++) {
 		const struct msr_row *row = find_row(ents[i].index);
 
-		if (!row || !(row->flags & FEATURE) ||
-		    ((row->flags & VMX) && !vmx_offered(&p)) ||
+		if (!row || !(row->flags & FEATURE) || ((row->flags & VMX) && !vmx_offered(&p)) ||
 		    msr_feature_value(ents[i].index, &ents[i].data))
 			break;
 	}

@@ -112,7 +112,8 @@ int vm_x86_set_msr_filter(struct kvm *kvm, const struct kvm_msr_filter *user)
 	f->retired = kvm->arch->msr_filter;
 	__atomic_store_n(&kvm->arch->msr_filter, f, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&kvm->lock);
-	kvm_for_each_vcpu (v, kvm) {
+	kvm_for_each_vcpu(v, kvm)
+	{
 		kvm_make_request(v, REQ_MSR_FILTER_CHANGED);
 		kvm_vcpu_kick(v);
 	}

@@ -180,11 +180,11 @@ int get_perf_status(struct kvm_vcpu *v, struct msr_access *m)
 
 /* ---- Features ---- */
 
-#define FEAT_CTL_LOCKED           BIT(0)
-#define FEAT_CTL_VMX_INSIDE_SMX   BIT(1)
-#define FEAT_CTL_VMX_OUTSIDE_SMX  BIT(2)
-#define FEAT_CTL_LMCE_ENABLED     BIT(20)
-#define MCG_LMCE_P                BIT(27)
+#define FEAT_CTL_LOCKED		 BIT(0)
+#define FEAT_CTL_VMX_INSIDE_SMX	 BIT(1)
+#define FEAT_CTL_VMX_OUTSIDE_SMX BIT(2)
+#define FEAT_CTL_LMCE_ENABLED	 BIT(20)
+#define MCG_LMCE_P		 BIT(27)
 
 int set_feat_ctl(struct kvm_vcpu *v, struct msr_access *m)
 {
@@ -200,9 +200,9 @@ int set_feat_ctl(struct kvm_vcpu *v, struct msr_access *m)
 	return 0;
 }
 
-#define SPEC_CTRL_IBRS  BIT(0)
+#define SPEC_CTRL_IBRS	BIT(0)
 #define SPEC_CTRL_STIBP BIT(1)
-#define SPEC_CTRL_SSBD  BIT(2)
+#define SPEC_CTRL_SSBD	BIT(2)
 
 int set_spec_ctrl(struct kvm_vcpu *v, struct msr_access *m)
 {
@@ -254,12 +254,11 @@ int set_misc_features(struct kvm_vcpu *v, struct msr_access *m)
 	return 0;
 }
 
-#define MISC_ENABLE_EMON     BIT(7)
-#define MISC_ENABLE_BTS_UNAVAIL  BIT(11)
+#define MISC_ENABLE_EMON	 BIT(7)
+#define MISC_ENABLE_BTS_UNAVAIL	 BIT(11)
 #define MISC_ENABLE_PEBS_UNAVAIL BIT(12)
-#define MISC_ENABLE_MWAIT    BIT(18)
-#define MISC_ENABLE_PMU_RO                                                                         \
-	(MISC_ENABLE_EMON | MISC_ENABLE_BTS_UNAVAIL | MISC_ENABLE_PEBS_UNAVAIL)
+#define MISC_ENABLE_MWAIT	 BIT(18)
+#define MISC_ENABLE_PMU_RO	 (MISC_ENABLE_EMON | MISC_ENABLE_BTS_UNAVAIL | MISC_ENABLE_PEBS_UNAVAIL)
 
 int set_misc_enable(struct kvm_vcpu *v, struct msr_access *m)
 {
@@ -363,10 +362,11 @@ int set_efer(struct kvm_vcpu *v, struct msr_access *m)
 
 /* ---- Start and reset ---- */
 
-/* A processor that does not speculate has none of the flaws: RDCL_NO, SKIP_VMENTRY_L1DFLUSH, SSB_NO,
- * MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO. */
-#define ARCH_CAP_NO_FLAWS                                                                          \
-	(BIT(0) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(14) | BIT(15) |       \
+/* A processor that does not speculate has none of the flaws: RDCL_NO, SKIP_VMENTRY_L1DFLUSH,
+ * SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO,
+ * GDS_NO, RFDS_NO. */
+#define ARCH_CAP_NO_FLAWS                                                                    \
+	(BIT(0) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(14) | BIT(15) | \
 	 BIT(20) | BIT(24) | BIT(26) | BIT(27))
 
 int msr_feature_value(u32 index, u64 *val)

@@ -4,17 +4,17 @@
 
 #include "core/msr_impl.h"
 
-#define MCG_CTL_P       BIT(8)
-#define MCG_CMCI_P      BIT(10)
-#define MCG_SER_P       BIT(24)
-#define MCG_LMCE_P      BIT(27)
-#define MCG_STATUS_MCIP BIT(2)
-#define MCI_STATUS_VAL  BIT(63)
-#define MCI_STATUS_OVER BIT(62)
-#define MCI_STATUS_UC   BIT(61)
-#define MCI_CTL2_CMCI_EN        BIT(30)
+#define MCG_CTL_P		BIT(8)
+#define MCG_CMCI_P		BIT(10)
+#define MCG_SER_P		BIT(24)
+#define MCG_LMCE_P		BIT(27)
+#define MCG_STATUS_MCIP		BIT(2)
+#define MCI_STATUS_VAL		BIT(63)
+#define MCI_STATUS_OVER		BIT(62)
+#define MCI_STATUS_UC		BIT(61)
+#define MCI_CTL2_CMCI_EN	BIT(30)
 #define MCI_CTL2_THRESHOLD_MASK 0x7fffull
-#define MCE_CAP_SUPPORTED (MCG_CTL_P | MCG_SER_P)
+#define MCE_CAP_SUPPORTED	(MCG_CTL_P | MCG_SER_P)
 
 static unsigned nbanks(const struct kvm_vcpu *v)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* MTRRs and PAT (SDM vol. 3A, 12.11, 12.12): checked and kept; memory is write-back whatever they say. */
+/* MTRRs and PAT (SDM vol. 3A, 12.11, 12.12): checked and kept; memory is write-back whatever they
+ * say. */
 #include <errno.h>
 
 #include "core/msr_impl.h"
 
-#define MTRR_VCNT 8
+#define MTRR_VCNT     8
 #define MTRRCAP_VALUE (MTRR_VCNT | BIT(8) | BIT(10)) /* fixed ranges, write combining */
 
 /* Types 0, 1, 4, 5, 6 exist. */

@@ -10,12 +10,12 @@
 #include "core/core.h"
 #include "core/params.h"
 
-static const char *const enum_engine[] = { "auto", "interp", "jit", NULL };
-static const char *const enum_vendor[] = { "intel", "amd", NULL };
+static const char *const enum_engine[] = {"auto", "interp", "jit", NULL};
+static const char *const enum_vendor[] = {"intel", "amd", NULL};
 
 enum param_kind { PARAM_BOOL, PARAM_INT, PARAM_ENUM };
-#define KIND_BOOL        PARAM_BOOL, NULL
-#define KIND_INT         PARAM_INT, NULL
+#define KIND_BOOL	 PARAM_BOOL, NULL
+#define KIND_INT	 PARAM_INT, NULL
 #define KIND_enum_engine PARAM_ENUM, enum_engine
 #define KIND_enum_vendor PARAM_ENUM, enum_vendor
 
@@ -28,12 +28,12 @@ struct param_row {
 };
 
 static const struct param_row rows[] = {
-#define PARAM(module, name, type, def, min, max, mode, help)                                       \
-	{ { #module "." #name, help, !!((mode) & 0200) },                                          \
-	  KIND_##type,                                                                             \
-	  min,                                                                                     \
-	  max,                                                                                     \
-	  offsetof(struct kvm_params, module##_##name) },
+#define PARAM(module, name, type, def, min, max, mode, help) \
+	{{#module "." #name, help, !!((mode)&0200)},         \
+	 KIND_##type,                                        \
+	 min,                                                \
+	 max,                                                \
+	 offsetof(struct kvm_params, module##_##name)},
 #include "core/params.def"
 };
 
@@ -58,8 +58,8 @@ static u32 *param_slot(const struct param_row *row)
 
 static int parse_bool(const char *s, u32 *out)
 {
-	static const char *const yes[] = { "1", "y", "Y", "yes", "on", "true", NULL };
-	static const char *const no[] = { "0", "n", "N", "no", "off", "false", NULL };
+	static const char *const yes[] = {"1", "y", "Y", "yes", "on", "true", NULL};
+	static const char *const no[] = {"0", "n", "N", "no", "off", "false", NULL};
 
 	for (int i = 0; yes[i]; i++)
 		if (!strcasecmp(s, yes[i]))
@@ -76,15 +76,13 @@ static int param_parse(const struct param_row *row, const char *s, u32 *out)
 	char *end;
 
 	switch (row->kind) {
-	case PARAM_BOOL:
-		return parse_bool(s, out);
+	case PARAM_BOOL: return parse_bool(s, out);
 	case PARAM_ENUM:
 		for (u32 i = 0; row->words[i]; i++)
 			if (!strcmp(s, row->words[i]))
 				return *out = i, 0;
 		return -EINVAL;
-	case PARAM_INT:
-		break;
+	case PARAM_INT: break;
 	}
 	if (*s < '0' || *s > '9')
 		return -EINVAL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kvmclock and steal time. All clocks here are linear in kvm_now_ns, so one base for all vCPUs of a VM
- * gives clocks that agree to the nanosecond, and PVCLOCK_TSC_STABLE_BIT always holds.
+ * kvmclock and steal time. All clocks here are linear in kvm_now_ns, so one base for all vCPUs of a
+ * VM gives clocks that agree to the nanosecond, and PVCLOCK_TSC_STABLE_BIT always holds.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -75,9 +75,9 @@ void kvm_guest_time_update(struct kvm_vcpu *v)
 	base_ns = ka->clock_base_ns;
 	t.system_time = ka->clock_base_value;
 	pthread_mutex_unlock(&ka->tsc_lock);
-	t.tsc_timestamp = kvm_scale_tsc(kvm_ns_to_machine_tsc(v->kvm, base_ns),
-					v->arch->l1_tsc_multiplier) +
-			  v->arch->l1_tsc_offset;
+	t.tsc_timestamp =
+		kvm_scale_tsc(kvm_ns_to_machine_tsc(v->kvm, base_ns), v->arch->l1_tsc_multiplier) +
+		v->arch->l1_tsc_offset;
 	clock_scale(v->arch->tsc_khz, &t.tsc_to_system_mul, &t.tsc_shift);
 	t.flags = (t.flags & PVCLOCK_GUEST_STOPPED) | PVCLOCK_TSC_STABLE_BIT;
 	if (pv->guest_paused_request) {
@@ -144,7 +144,8 @@ int vm_set_clock(struct kvm *kvm, const struct kvm_clock_data *d)
 	ka->clock_base_ns = kvm_now_ns(kvm);
 	ka->clock_base_value = value;
 	pthread_mutex_unlock(&ka->tsc_lock);
-	kvm_for_each_vcpu (v, kvm) {
+	kvm_for_each_vcpu(v, kvm)
+	{
 		kvm_make_request(v, REQ_CLOCK_UPDATE);
 		kvm_vcpu_kick(v);
 	}
@@ -212,7 +213,8 @@ void kvm_steal_time_update(struct kvm_vcpu *v)
 		return;
 	delay = thread_run_delay();
 	st.version = (st.version | 1) + 2;
-	vcpu_write_guest(v, steal_gpa(v) + offsetof(struct kvm_steal_time, version), &st.version, 4);
+	vcpu_write_guest(v, steal_gpa(v) + offsetof(struct kvm_steal_time, version), &st.version,
+			 4);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (delay > pv->steal_last)
 		st.steal += delay - pv->steal_last;
@@ -220,7 +222,8 @@ void kvm_steal_time_update(struct kvm_vcpu *v)
 	vcpu_write_guest(v, steal_gpa(v), &st.steal, 8);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	st.version++;
-	vcpu_write_guest(v, steal_gpa(v) + offsetof(struct kvm_steal_time, version), &st.version, 4);
+	vcpu_write_guest(v, steal_gpa(v) + offsetof(struct kvm_steal_time, version), &st.version,
+			 4);
 	pv->steal_next_ns = kvm_now_ns(v->kvm) + STEAL_PERIOD_NS;
 }
 
@@ -275,19 +278,11 @@ int pv_get_msr(struct kvm_vcpu *v, struct msr_access *m)
 
 	switch (m->index) {
 	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_WALL_CLOCK_NEW:
-		m->data = v->kvm->arch->wall_clock_gpa;
-		return 0;
+	case MSR_KVM_WALL_CLOCK_NEW: m->data = v->kvm->arch->wall_clock_gpa; return 0;
 	case MSR_KVM_SYSTEM_TIME:
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		m->data = pv->system_time_msr;
-		return 0;
-	case MSR_KVM_STEAL_TIME:
-		m->data = pv->steal_msr;
-		return 0;
-	case MSR_KVM_POLL_CONTROL:
-		m->data = pv->poll_control;
-		return 0;
+	case MSR_KVM_SYSTEM_TIME_NEW: m->data = pv->system_time_msr; return 0;
+	case MSR_KVM_STEAL_TIME: m->data = pv->steal_msr; return 0;
+	case MSR_KVM_POLL_CONTROL: m->data = pv->poll_control; return 0;
 	}
 	return -EINVAL;
 }

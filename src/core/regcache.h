@@ -79,7 +79,8 @@ static inline bool regcache_valid(const struct regcache *c)
 	return !(c->dirty & ~c->avail) && !(c->avail & ~REGCACHE_ALL);
 }
 
-/* Before entry: the back end has stored every dirty register that has a place in the hardware area. */
+/* Before entry: the back end has stored every dirty register that has a place in the hardware area.
+ */
 static inline void regcache_stored(struct regcache *c)
 {
 	DEBUG_BUG_ON(!regcache_valid(c));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Reading and writing guest registers through the cache (docs/register-cache.md). Own thread only. */
+/* Reading and writing guest registers through the cache (docs/register-cache.md). Own thread only.
+ */
 #ifndef CORE_REGS_H
 #define CORE_REGS_H
 

@@ -35,7 +35,8 @@ bool kvm_check_request(struct kvm_vcpu *v, enum kvm_request r)
 	return true;
 }
 
-/* IN_GUEST becomes EXITING, and the processor is told. True if the vCPU was or is on its way out. */
+/* IN_GUEST becomes EXITING, and the processor is told. True if the vCPU was or is on its way out.
+ */
 static bool vcpu_exit_guest_mode(struct kvm_vcpu *v)
 {
 	int mode = VCPU_IN_GUEST;
@@ -63,12 +64,15 @@ void kvm_make_all_request_sync(struct kvm *kvm, enum kvm_request r)
 {
 	struct kvm_vcpu *v;
 
-	kvm_for_each_vcpu (v, kvm) {
+	kvm_for_each_vcpu(v, kvm)
+	{
 		kvm_make_request(v, r);
 		vcpu_exit_guest_mode(v);
 	}
-	/* A vCPU outside the guest sees the request before it enters; so it need not be waited for. */
-	kvm_for_each_vcpu (v, kvm) {
+	/* A vCPU outside the guest sees the request before it enters; so it need not be waited for.
+	 */
+	kvm_for_each_vcpu(v, kvm)
+	{
 		for (unsigned spin = 0;; spin++) {
 			int mode = __atomic_load_n(&v->req.mode, __ATOMIC_SEQ_CST);
 
@@ -109,8 +113,8 @@ u32 vcpu_wait_prepare(struct kvm_vcpu *v)
 
 int vcpu_wait(struct kvm_vcpu *v, u32 seen, u64 deadline_ns)
 {
-	struct timespec ts = { .tv_sec = (time_t)(deadline_ns / 1000000000),
-			       .tv_nsec = (long)(deadline_ns % 1000000000) };
+	struct timespec ts = {.tv_sec = (time_t)(deadline_ns / 1000000000),
+			      .tv_nsec = (long)(deadline_ns % 1000000000)};
 	/* WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC, which is kvm_now_ns's. */
 	long r = futex(&v->req.wake, FUTEX_WAIT_BITSET, seen, deadline_ns == ~0ull ? NULL : &ts);
 

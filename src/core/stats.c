@@ -21,12 +21,12 @@ _Static_assert(offsetof(struct stat_desc, offset) == offsetof(struct kvm_stats_d
 		       offsetof(struct stat_desc, name) == sizeof(struct kvm_stats_desc),
 	       "the ABI's layout");
 
-#define STAT_ROW(owner, field, type, unit, exp)                                                    \
-	{ .flags = KVM_STATS_TYPE_##type | KVM_STATS_UNIT_##unit | KVM_STATS_BASE_POW10,           \
-	  .exponent = (exp),                                                                       \
-	  .size = 1,                                                                               \
-	  .offset = offsetof(struct owner, field),                                                 \
-	  .name = #field }
+#define STAT_ROW(owner, field, type, unit, exp)                                                \
+	{                                                                                      \
+		.flags = KVM_STATS_TYPE_##type | KVM_STATS_UNIT_##unit | KVM_STATS_BASE_POW10, \
+		.exponent = (exp), .size = 1, .offset = offsetof(struct owner, field),         \
+		.name = #field                                                                 \
+	}
 
 static const struct stat_desc vm_rows[] = {
 #define VM_COUNTER(name, type, unit, exp) STAT_ROW(vm_stat, name, type, unit, exp),
@@ -38,11 +38,13 @@ static const struct stat_desc vcpu_rows[] = {
 #define VCPU_COUNTER(name, type, unit, exp) STAT_ROW(vcpu_stat, name, type, unit, exp),
 #include "spec/kvm_counter.def"
 /* The processor's own counters follow the vCPU's. */
-#define SIL_ROW(label, member)                                                                     \
-	{ .flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE | KVM_STATS_BASE_POW10,         \
-	  .size = 1,                                                                               \
-	  .offset = sizeof(struct vcpu_stat) + offsetof(struct sil_counters, member),              \
-	  .name = label }
+#define SIL_ROW(label, member)                                                                   \
+	{                                                                                        \
+		.flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE | KVM_STATS_BASE_POW10, \
+		.size = 1,                                                                       \
+		.offset = sizeof(struct vcpu_stat) + offsetof(struct sil_counters, member),      \
+		.name = label                                                                    \
+	}
 #define SIL_COUNTER(name, text) SIL_ROW("sil_" #name, name),
 #include "spec/sil_counter.def"
 #define EXIT(name, number) SIL_ROW("exit_" #name, exits[number]),
@@ -63,7 +65,7 @@ size_t kvm_stats_image(struct kvm *kvm, struct kvm_vcpu *v, void *buf, size_t n)
 	size_t nrows = v ? ARRAY_SIZE(vcpu_rows) : ARRAY_SIZE(vm_rows);
 	const void *data = v ? (const void *)&v->arch->stat : (const void *)&kvm->arch->stat;
 	size_t data_size = v ? sizeof(struct vcpu_stat) : sizeof(struct vm_stat);
-	char id[STAT_ID_SIZE] = { 0 };
+	char id[STAT_ID_SIZE] = {0};
 	struct kvm_stats_header h = {
 		.flags = 0,
 		.name_size = STAT_NAME_SIZE,

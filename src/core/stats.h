@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The core's counters, from spec/kvm_counter.def. Increments are plain: each vCPU counts its own. */
+/* The core's counters, from spec/kvm_counter.def. Increments are plain: each vCPU counts its own.
+ */
 #ifndef CORE_STATS_H
 #define CORE_STATS_H
 

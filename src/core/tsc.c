@@ -29,8 +29,9 @@ u64 kvm_machine_tsc(struct kvm *kvm)
 
 u64 kvm_scale_tsc(u64 tsc, u64 multiplier)
 {
-	return multiplier == TSC_RATIO_ONE ? tsc :
-					     (u64)((u128)tsc * multiplier >> TSC_MULTIPLIER_FRAC_BITS);
+	return multiplier == TSC_RATIO_ONE
+		       ? tsc
+		       : (u64)((u128)tsc * multiplier >> TSC_MULTIPLIER_FRAC_BITS);
 }
 
 u64 kvm_guest_tsc(struct kvm_vcpu *v)
@@ -42,9 +43,9 @@ u64 kvm_guest_tsc(struct kvm_vcpu *v)
 u64 kvm_guest_tsc_to_ns(struct kvm_vcpu *v, u64 tsc)
 {
 	u64 now = kvm_now_ns(v->kvm);
-	u64 guest_now = kvm_scale_tsc(kvm_ns_to_machine_tsc(v->kvm, now),
-				      v->arch->l1_tsc_multiplier) +
-			v->arch->l1_tsc_offset;
+	u64 guest_now =
+		kvm_scale_tsc(kvm_ns_to_machine_tsc(v->kvm, now), v->arch->l1_tsc_multiplier) +
+		v->arch->l1_tsc_offset;
 	u128 delta;
 
 	if (tsc <= guest_now) {
@@ -58,8 +59,7 @@ u64 kvm_guest_tsc_to_ns(struct kvm_vcpu *v, u64 tsc)
 
 u64 kvm_compute_l1_tsc_offset(struct kvm_vcpu *v, u64 target_tsc)
 {
-	return target_tsc -
-	       kvm_scale_tsc(kvm_machine_tsc(v->kvm), v->arch->l1_tsc_multiplier);
+	return target_tsc - kvm_scale_tsc(kvm_machine_tsc(v->kvm), v->arch->l1_tsc_multiplier);
 }
 
 void kvm_write_l1_tsc_offset(struct kvm_vcpu *v, u64 offset)
@@ -109,9 +109,9 @@ void kvm_tsc_init_vcpu(struct kvm_vcpu *v)
 }
 
 /*
- * User space restores counters one vCPU after the other, a little later each time, and firmware writes
- * 0 on each: both mean "the same as the others". Writes that are within a second of where the last
- * written counter must be by now take over that counter's offset.
+ * User space restores counters one vCPU after the other, a little later each time, and firmware
+ * writes 0 on each: both mean "the same as the others". Writes that are within a second of where
+ * the last written counter must be by now take over that counter's offset.
  */
 void kvm_synchronize_tsc(struct kvm_vcpu *v, u64 data, bool user)
 {
@@ -121,13 +121,13 @@ void kvm_synchronize_tsc(struct kvm_vcpu *v, u64 data, bool user)
 
 	pthread_mutex_lock(&ka->tsc_lock);
 	ns = kvm_now_ns(v->kvm);
-	offset = data - kvm_scale_tsc(kvm_ns_to_machine_tsc(v->kvm, ns),
-				      v->arch->l1_tsc_multiplier);
+	offset =
+		data - kvm_scale_tsc(kvm_ns_to_machine_tsc(v->kvm, ns), v->arch->l1_tsc_multiplier);
 	if (!data) {
 		synchronizing = true;
 	} else if (ka->user_set_tsc || !user) {
-		u64 expected = ka->last_tsc_write +
-			       (u64)((u128)(ns - ka->last_tsc_nsec) * khz / 1000000);
+		u64 expected =
+			ka->last_tsc_write + (u64)((u128)(ns - ka->last_tsc_nsec) * khz / 1000000);
 		u64 second = khz * 1000;
 
 		synchronizing = data < expected + second && data + second > expected;
@@ -184,8 +184,8 @@ int vcpu_get_tsc_khz(struct kvm_vcpu *v)
 	return (int)v->arch->tsc_khz;
 }
 
-/* KVM_VCPU_TSC_CTRL: the offset itself, for a migration that keeps counters exact. @addr of @attr is
- * user space's. */
+/* KVM_VCPU_TSC_CTRL: the offset itself, for a migration that keeps counters exact. @addr of @attr
+ * is user space's. */
 int vcpu_device_attr(struct kvm_vcpu *v, bool set, bool query, struct kvm_device_attr *attr)
 {
 	u64 offset;

@@ -26,7 +26,8 @@ u64 kvm_guest_tsc_to_ns(struct kvm_vcpu *v, u64 tsc);
 void kvm_tsc_init_vcpu(struct kvm_vcpu *v);
 /* 0 or -EINVAL; scaling ratio beyond the hardware's. */
 int kvm_set_vcpu_tsc_khz(struct kvm_vcpu *v, u32 khz);
-/* IA32_TSC written by user space: keeps vCPUs together as KVM does. @user: through the MSR ioctl. */
+/* IA32_TSC written by user space: keeps vCPUs together as KVM does. @user: through the MSR ioctl.
+ */
 void kvm_synchronize_tsc(struct kvm_vcpu *v, u64 data, bool user);
 /* IA32_TSC written by the guest, and adjustments. */
 void kvm_adjust_tsc_offset(struct kvm_vcpu *v, s64 delta);

@@ -46,7 +46,7 @@ struct pv_state {
 	u64 system_time_msr; /* as written: gpa | enable */
 	bool guest_paused_request;
 	u64 steal_msr;
-	u64 steal_last; /* run delay already reported, ns */
+	u64 steal_last;	   /* run delay already reported, ns */
 	u64 steal_next_ns; /* when to look again */
 	u64 eoi_msr;
 	u64 poll_control;
@@ -54,14 +54,14 @@ struct pv_state {
 };
 
 struct vcpu_arch {
-	struct kvm_vcpu *vcpu; /* whose this is */
+	struct kvm_vcpu *vcpu;	 /* whose this is */
 	struct ktimer sil_timer; /* the processor's own (preemption timer) */
 
 	/* ---- Events ---- */
 	struct queued_exception exception;
 	struct queued_interrupt interrupt;
 	bool nmi_injected;
-	u32 nmi_queued;    /* any thread, atomic: arrived and not yet looked at */
+	u32 nmi_queued;	      /* any thread, atomic: arrived and not yet looked at */
 	unsigned nmi_pending; /* at most 2 */
 	bool smi_pending;
 	u8 event_exit_inst_len;
@@ -208,21 +208,21 @@ void kvm_vcpu_on_spin(struct kvm_vcpu *v, bool in_kernel);
 int kvm_vcpu_do_singlestep(struct kvm_vcpu *v);
 
 /* DR6 and DR7 (SDM vol. 3B, 18.2). A debug exit reports DR6 bits with bits 11 and 16 inverted. */
-#define DR6_BD         BIT(13)
-#define DR6_BS         BIT(14)
-#define DR6_BT         BIT(15)
-#define DR6_RTM        BIT(16)
+#define DR6_BD	       BIT(13)
+#define DR6_BS	       BIT(14)
+#define DR6_BT	       BIT(15)
+#define DR6_RTM	       BIT(16)
 #define DR6_BUS_LOCK   BIT(11)
 #define DR6_ACTIVE_LOW 0xffff0ff0ull
 #define DR6_VOLATILE   0x0001e80full
 #define DR6_FIXED_1    (DR6_ACTIVE_LOW & ~DR6_VOLATILE)
-#define DR7_GD         BIT(13)
+#define DR7_GD	       BIT(13)
 #define DR7_FIXED_1    0x400ull
 #define DR7_VOLATILE   0xffff2bffull
 #define DR7_BP_EN_MASK 0xffull
 
 #define kvm_stat_inc(v, name) ((v)->arch->stat.name++)
-#define vm_stat_inc(kvm, name)                                                                     \
+#define vm_stat_inc(kvm, name) \
 	((void)__atomic_fetch_add(&(kvm)->arch->stat.name, 1, __ATOMIC_RELAXED))
 
 static inline bool kvm_is_smm(const struct kvm_vcpu *v)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Control, extended-control and debug registers as instructions write them. SDM vol. 3A, chapter 2. */
+/* Control, extended-control and debug registers as instructions write them. SDM vol. 3A, chapter 2.
+ */
 #include <errno.h>
 
 #include "core/cpuid.h"
@@ -8,15 +9,14 @@
 #include "core/msr.h"
 #include "core/vcpu.h"
 
-#define CR0_RESERVED                                                                               \
-	(~(CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW |        \
+#define CR0_RESERVED                                                                        \
+	(~(CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | \
 	   CR0_CD | CR0_PG))
 #define CR8_RESERVED (~0xfull)
 
 /* What the role of the page tables is made of: a change needs a new context. */
 #define CR0_MMU_ROLE (CR0_PG | CR0_WP)
-#define CR4_MMU_ROLE                                                                               \
-	(CR4_PSE | CR4_PAE | CR4_LA57 | CR4_SMEP | CR4_SMAP | CR4_PKE)
+#define CR4_MMU_ROLE (CR4_PSE | CR4_PAE | CR4_LA57 | CR4_SMEP | CR4_SMAP | CR4_PKE)
 /* What reloads the PDPTEs in PAE paging (SDM vol. 3A, 4.4.1). */
 #define CR0_PDPTR (CR0_CD | CR0_NW | CR0_PG)
 #define CR4_PDPTR (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP)
@@ -214,8 +214,8 @@ static bool user_has_debug_registers(const struct kvm_vcpu *v)
 
 void kvm_update_dr7(struct kvm_vcpu *v)
 {
-	v->kvm->ops->set_dr7(v, user_has_debug_registers(v) ? v->arch->guest_debug_dr7 :
-							      v->arch->dr7);
+	v->kvm->ops->set_dr7(v,
+			     user_has_debug_registers(v) ? v->arch->guest_debug_dr7 : v->arch->dr7);
 }
 
 static u64 dr6_fixed(const struct kvm_vcpu *v)
@@ -256,8 +256,7 @@ u64 kvm_get_dr(struct kvm_vcpu *v, unsigned dr)
 	case 0 ... 3: return user_has_debug_registers(v) ? v->arch->db[dr] : v->hw->dr[dr];
 	case 4:
 	case 6: return v->hw->dr6;
-	default:
-		return user_has_debug_registers(v) ? v->arch->dr7 : v->kvm->ops->get_dr7(v);
+	default: return user_has_debug_registers(v) ? v->arch->dr7 : v->kvm->ops->get_dr7(v);
 	}
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Exceptions, NMIs and interrupts on their way into the guest. Priorities (SDM vol. 3A, table 6-2, as
- * far as a hypervisor sees them): what was being delivered when the guest left goes first, again; then
- * a new exception; then an NMI; then an interrupt. One of them per entry; the others open windows.
+ * Exceptions, NMIs and interrupts on their way into the guest. Priorities (SDM vol. 3A, table 6-2,
+ * as far as a hypervisor sees them): what was being delivered when the guest left goes first,
+ * again; then a new exception; then an NMI; then an interrupt. One of them per entry; the others
+ * open windows.
  */
 #include <errno.h>
 #include <string.h>
@@ -46,11 +47,8 @@ void kvm_deliver_exception_payload(struct kvm_vcpu *v, struct queued_exception *
 		/* Enabled breakpoints were met: bit 12 tells VMX guests only. */
 		v->hw->dr6 &= ~BIT(12);
 		break;
-	case X86_PF_VEC:
-		v->hw->cr2 = ex->payload;
-		break;
-	default:
-		break;
+	case X86_PF_VEC: v->hw->cr2 = ex->payload; break;
+	default: break;
 	}
 	ex->has_payload = false;
 	ex->payload = 0;
@@ -64,12 +62,12 @@ static void queue_exception(struct kvm_vcpu *v, unsigned vector, bool has_error,
 
 	kvm_make_request(v, REQ_EVENT);
 	if (!ex->pending && !ex->injected) {
-		*ex = (struct queued_exception){ .pending = true,
-						 .vector = (u8)vector,
-						 .has_error = has_error,
-						 .error = error,
-						 .has_payload = has_payload,
-						 .payload = payload };
+		*ex = (struct queued_exception){.pending = true,
+						.vector = (u8)vector,
+						.has_error = has_error,
+						.error = error,
+						.has_payload = has_payload,
+						.payload = payload};
 		return;
 	}
 	/* A second one: SDM vol. 3A, table 6-5. */
@@ -81,18 +79,17 @@ static void queue_exception(struct kvm_vcpu *v, unsigned vector, bool has_error,
 	c2 = exception_class(vector);
 	if ((c1 == CLASS_CONTRIBUTORY && c2 == CLASS_CONTRIBUTORY) ||
 	    (c1 == CLASS_PF && c2 != CLASS_BENIGN)) {
-		*ex = (struct queued_exception){ .pending = true,
-						 .vector = X86_DF_VEC,
-						 .has_error = true };
+		*ex = (struct queued_exception){
+			.pending = true, .vector = X86_DF_VEC, .has_error = true};
 		return;
 	}
 	/* The second instead of the first, which comes again when its instruction does. */
-	*ex = (struct queued_exception){ .pending = true,
-					 .vector = (u8)vector,
-					 .has_error = has_error,
-					 .error = error,
-					 .has_payload = has_payload,
-					 .payload = payload };
+	*ex = (struct queued_exception){.pending = true,
+					.vector = (u8)vector,
+					.has_error = has_error,
+					.error = error,
+					.has_payload = has_payload,
+					.payload = payload};
 }
 
 void kvm_queue_exception(struct kvm_vcpu *v, unsigned vector)
@@ -172,7 +169,7 @@ void kvm_clear_exception_queue(struct kvm_vcpu *v)
 
 void kvm_queue_interrupt(struct kvm_vcpu *v, u8 nr, bool soft)
 {
-	v->arch->interrupt = (struct queued_interrupt){ .injected = true, .soft = soft, .nr = nr };
+	v->arch->interrupt = (struct queued_interrupt){.injected = true, .soft = soft, .nr = nr};
 }
 
 void kvm_clear_interrupt_queue(struct kvm_vcpu *v)
@@ -189,8 +186,7 @@ void kvm_inject_nmi(struct kvm_vcpu *v)
 
 bool kvm_event_needs_reinjection(struct kvm_vcpu *v)
 {
-	return v->arch->exception.injected || v->arch->interrupt.injected ||
-	       v->arch->nmi_injected;
+	return v->arch->exception.injected || v->arch->interrupt.injected || v->arch->nmi_injected;
 }
 
 int kvm_cpu_has_injectable_intr(struct kvm_vcpu *v)
@@ -205,8 +201,8 @@ bool kvm_vcpu_ready_for_interrupt_injection(struct kvm_vcpu *v)
 	       !v->arch->exception.pending && irq_user_slot_free(v);
 }
 
-/* NMIs that arrived become pending: one while another is delivered or blocked, else two (SDM vol. 3A,
- * 6.7.1: one is held). */
+/* NMIs that arrived become pending: one while another is delivered or blocked, else two (SDM vol.
+ * 3A, 6.7.1: one is held). */
 void kvm_process_nmi(struct kvm_vcpu *v)
 {
 	unsigned limit = 2;

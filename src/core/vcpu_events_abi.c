@@ -34,9 +34,9 @@ int vcpu_set_mp_state(struct kvm_vcpu *v, const struct kvm_mp_state *s)
 	default: return -EINVAL;
 	}
 	if (s->mp_state == KVM_MP_STATE_SIPI_RECEIVED) {
-		struct apic_msg m = { .delivery = APIC_DELIVER_SIPI,
-				      .vector = lapic_sipi_vector(v),
-				      .assert = true };
+		struct apic_msg m = {.delivery = APIC_DELIVER_SIPI,
+				     .vector = lapic_sipi_vector(v),
+				     .assert = true};
 
 		v->mp_state = KVM_MP_STATE_INIT_RECEIVED;
 		lapic_accept(v, &m);
@@ -81,9 +81,9 @@ int vcpu_get_vcpu_events(struct kvm_vcpu *v, struct kvm_vcpu_events *e)
 	e->interrupt.nr = a->interrupt.nr;
 	e->interrupt.shadow = (u8)v->kvm->ops->get_interrupt_shadow(v);
 	/* The ABI's bits are the other way round. */
-	e->interrupt.shadow = (e->interrupt.shadow & ISA_BLOCK_STI ? KVM_X86_SHADOW_INT_STI : 0) |
-			      (e->interrupt.shadow & ISA_BLOCK_MOVSS ? KVM_X86_SHADOW_INT_MOV_SS :
-								       0);
+	e->interrupt.shadow =
+		(e->interrupt.shadow & ISA_BLOCK_STI ? KVM_X86_SHADOW_INT_STI : 0) |
+		(e->interrupt.shadow & ISA_BLOCK_MOVSS ? KVM_X86_SHADOW_INT_MOV_SS : 0);
 	e->nmi.injected = a->nmi_injected;
 	e->nmi.pending = (u8)a->nmi_pending;
 	e->nmi.masked = v->kvm->ops->get_nmi_mask(v);
@@ -97,9 +97,9 @@ int vcpu_get_vcpu_events(struct kvm_vcpu *v, struct kvm_vcpu_events *e)
 	return 0;
 }
 
-#define EVENT_FLAGS                                                                                \
-	(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |                       \
-	 KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM | KVM_VCPUEVENT_VALID_PAYLOAD |      \
+#define EVENT_FLAGS                                                                           \
+	(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |                  \
+	 KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM | KVM_VCPUEVENT_VALID_PAYLOAD | \
 	 KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 
 static int check_events(struct kvm_vcpu *v, struct kvm_vcpu_events *e)
@@ -149,15 +149,13 @@ int vcpu_set_vcpu_events(struct kvm_vcpu *v, const struct kvm_vcpu_events *user)
 		.has_payload = e.exception_has_payload,
 		.payload = e.exception_payload,
 	};
-	a->interrupt = (struct queued_interrupt){ .injected = e.interrupt.injected,
-						  .nr = e.interrupt.nr,
-						  .soft = e.interrupt.soft };
+	a->interrupt = (struct queued_interrupt){
+		.injected = e.interrupt.injected, .nr = e.interrupt.nr, .soft = e.interrupt.soft};
 	if (e.flags & KVM_VCPUEVENT_VALID_SHADOW)
 		ops->set_interrupt_shadow(
 			v, (e.interrupt.shadow & KVM_X86_SHADOW_INT_STI ? ISA_BLOCK_STI : 0) |
-				   (e.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ?
-					    ISA_BLOCK_MOVSS :
-					    0));
+				   (e.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ? ISA_BLOCK_MOVSS
+										   : 0));
 	a->nmi_injected = e.nmi.injected;
 	if (e.flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
 		a->nmi_pending = e.nmi.pending;

@@ -13,11 +13,11 @@
 
 static void reset_segments(struct kvm_vcpu *v)
 {
-	struct isa_seg data = { .limit = 0xffff, .ar = 0x93 };
-	struct isa_seg cs = { .sel = 0xf000, .base = 0xffff0000, .limit = 0xffff, .ar = 0x9b };
-	struct isa_seg ldtr = { .limit = 0xffff, .ar = 0x82 };
-	struct isa_seg tr = { .limit = 0xffff, .ar = 0x8b };
-	struct isa_dtr dt = { .limit = 0xffff };
+	struct isa_seg data = {.limit = 0xffff, .ar = 0x93};
+	struct isa_seg cs = {.sel = 0xf000, .base = 0xffff0000, .limit = 0xffff, .ar = 0x9b};
+	struct isa_seg ldtr = {.limit = 0xffff, .ar = 0x82};
+	struct isa_seg tr = {.limit = 0xffff, .ar = 0x8b};
+	struct isa_dtr dt = {.limit = 0xffff};
 
 	for (unsigned i = ES; i <= GS; i++)
 		kvm_set_segment(v, i == CS ? &cs : &data, i);
@@ -117,8 +117,8 @@ void kvm_apic_accept_events(struct kvm_vcpu *v)
 	got = lapic_take_init_sipi(v, &vector);
 	if (got & LAPIC_INIT) {
 		kvm_vcpu_reset(v, true);
-		v->mp_state = kvm_vcpu_is_bsp(v) ? KVM_MP_STATE_RUNNABLE :
-						   KVM_MP_STATE_INIT_RECEIVED;
+		v->mp_state =
+			kvm_vcpu_is_bsp(v) ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_INIT_RECEIVED;
 	}
 	if ((got & LAPIC_SIPI) && v->mp_state == KVM_MP_STATE_INIT_RECEIVED) {
 		deliver_sipi(v, vector);

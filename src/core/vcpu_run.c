@@ -77,11 +77,11 @@ static int vcpu_sleep(struct kvm_vcpu *v)
 		seen = vcpu_wait_prepare(v);
 		if (v->apic)
 			lapic_sync(v);
-		if (has_events(v) || interrupted(v) || __atomic_load_n(&v->run->immediate_exit,
-								       __ATOMIC_ACQUIRE))
+		if (has_events(v) || interrupted(v) ||
+		    __atomic_load_n(&v->run->immediate_exit, __ATOMIC_ACQUIRE))
 			break;
-		deadline = v->apic && v->mp_state == KVM_MP_STATE_HALTED ? lapic_timer_expires(v) :
-									   ~0ull;
+		deadline = v->apic && v->mp_state == KVM_MP_STATE_HALTED ? lapic_timer_expires(v)
+									 : ~0ull;
 		ret = vcpu_wait(v, seen, deadline);
 		if (ret)
 			break;
@@ -338,9 +338,12 @@ static int run_prepare(struct kvm_vcpu *v)
 	}
 	if (run->immediate_exit)
 		return -EINTR;
+	/* The thread may not have run since: the guest is told at once. */
+	if (v->arch->pv.steal_msr)
+		kvm_make_request(v, REQ_STEAL_UPDATE);
 	/*
-	 * User space may have written guest memory, code included, in any way: a device, a loader, a
-	 * debugger's breakpoint. What it wrote before KVM_RUN this vCPU sees.
+	 * User space may have written guest memory, code included, in any way: a device, a loader,
+	 * a debugger's breakpoint. What it wrote before KVM_RUN this vCPU sees.
 	 */
 	sil_code_recheck(v->cpu);
 	return 1;

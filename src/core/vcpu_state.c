@@ -17,10 +17,22 @@ int vcpu_get_regs(struct kvm_vcpu *v, struct kvm_regs *r)
 	const u64 *g = v->hw->gpr;
 
 	*r = (struct kvm_regs){
-		.rax = g[RAX], .rbx = g[RBX], .rcx = g[RCX], .rdx = g[RDX],
-		.rsi = g[RSI], .rdi = g[RDI], .rsp = kvm_rsp_read(v), .rbp = g[RBP],
-		.r8 = g[R8],   .r9 = g[R9],   .r10 = g[R10], .r11 = g[R11],
-		.r12 = g[R12], .r13 = g[R13], .r14 = g[R14], .r15 = g[R15],
+		.rax = g[RAX],
+		.rbx = g[RBX],
+		.rcx = g[RCX],
+		.rdx = g[RDX],
+		.rsi = g[RSI],
+		.rdi = g[RDI],
+		.rsp = kvm_rsp_read(v),
+		.rbp = g[RBP],
+		.r8 = g[R8],
+		.r9 = g[R9],
+		.r10 = g[R10],
+		.r11 = g[R11],
+		.r12 = g[R12],
+		.r13 = g[R13],
+		.r14 = g[R14],
+		.r15 = g[R15],
 		.rip = kvm_rip_read(v),
 		.rflags = kvm_get_rflags(v),
 	};
@@ -29,8 +41,8 @@ int vcpu_get_regs(struct kvm_vcpu *v, struct kvm_regs *r)
 
 int vcpu_set_regs(struct kvm_vcpu *v, const struct kvm_regs *r)
 {
-	const u64 vals[16] = { r->rax, r->rcx, r->rdx, r->rbx, r->rsp, r->rbp, r->rsi, r->rdi,
-			       r->r8,  r->r9,  r->r10, r->r11, r->r12, r->r13, r->r14, r->r15 };
+	const u64 vals[16] = {r->rax, r->rcx, r->rdx, r->rbx, r->rsp, r->rbp, r->rsi, r->rdi,
+			      r->r8,  r->r9,  r->r10, r->r11, r->r12, r->r13, r->r14, r->r15};
 
 	emul_reset(v);
 	for (unsigned i = 0; i < 16; i++)
@@ -68,7 +80,7 @@ static void segment_to_abi(struct kvm_vcpu *v, struct kvm_segment *out, unsigned
 
 static void segment_from_abi(struct kvm_vcpu *v, const struct kvm_segment *in, unsigned seg)
 {
-	struct isa_seg s = { .sel = in->selector, .limit = in->limit, .base = in->base };
+	struct isa_seg s = {.sel = in->selector, .limit = in->limit, .base = in->base};
 
 	s.ar = (in->type & 15u) | (u32)(in->s & 1) << 4 | (u32)(in->dpl & 3) << 5 |
 	       (u32)(in->present & 1) << 7 | (u32)(in->avl & 1) << 12 | (u32)(in->l & 1) << 13 |
@@ -95,9 +107,9 @@ static void get_common(struct kvm_vcpu *v, struct kvm_sregs *s)
 	segment_to_abi(v, &s->tr, TR);
 	segment_to_abi(v, &s->ldt, LDTR);
 	v->kvm->ops->get_idt(v, &dt);
-	s->idt = (struct kvm_dtable){ .base = dt.base, .limit = (u16)dt.limit };
+	s->idt = (struct kvm_dtable){.base = dt.base, .limit = (u16)dt.limit};
 	v->kvm->ops->get_gdt(v, &dt);
-	s->gdt = (struct kvm_dtable){ .base = dt.base, .limit = (u16)dt.limit };
+	s->gdt = (struct kvm_dtable){.base = dt.base, .limit = (u16)dt.limit};
 	s->cr0 = kvm_read_cr0(v);
 	s->cr2 = v->hw->cr2;
 	s->cr3 = kvm_read_cr3(v);
@@ -141,9 +153,9 @@ static int set_common(struct kvm_vcpu *v, const struct kvm_sregs *s, bool load_p
 		return -EINVAL;
 	if (lapic_set_base(v, s->apic_base, true))
 		return -EINVAL;
-	dt = (struct isa_dtr){ .base = s->idt.base, .limit = s->idt.limit };
+	dt = (struct isa_dtr){.base = s->idt.base, .limit = s->idt.limit};
 	ops->set_idt(v, &dt);
-	dt = (struct isa_dtr){ .base = s->gdt.base, .limit = s->gdt.limit };
+	dt = (struct isa_dtr){.base = s->gdt.base, .limit = s->gdt.limit};
 	ops->set_gdt(v, &dt);
 	v->hw->cr2 = s->cr2;
 	*reset_mmu |= kvm_read_cr3(v) != s->cr3;
@@ -204,9 +216,8 @@ int vcpu_set_sregs(struct kvm_vcpu *v, const struct kvm_sregs *s)
 	for (unsigned i = 0; i < ARRAY_SIZE(s->interrupt_bitmap); i++) {
 		if (!s->interrupt_bitmap[i])
 			continue;
-		kvm_queue_interrupt(v, (u8)(i * 64 + (unsigned)__builtin_ctzll(
-							     s->interrupt_bitmap[i])),
-				    false);
+		kvm_queue_interrupt(
+			v, (u8)(i * 64 + (unsigned)__builtin_ctzll(s->interrupt_bitmap[i])), false);
 		break;
 	}
 	after_set_sregs(v, reset_mmu);

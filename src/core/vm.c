@@ -36,7 +36,8 @@ static void host_arm_timer(void *opaque, struct sil_cpu *cpu, u64 tsc)
 	struct kvm *kvm = opaque;
 	struct kvm_vcpu *v;
 
-	kvm_for_each_vcpu (v, kvm) {
+	kvm_for_each_vcpu(v, kvm)
+	{
 		if (v->cpu != cpu)
 			continue;
 		if (tsc == ~0ull)
@@ -295,9 +296,7 @@ int vm_create_vcpu(struct kvm *kvm, u32 id, struct kvm_run *run, struct kvm_vcpu
 	if (kvm->nvcpus >= KVM_MAX_VCPUS)
 		goto out;
 	ret = -EEXIST;
-	kvm_for_each_vcpu (other, kvm)
-		if (other->id == id)
-			goto out;
+	kvm_for_each_vcpu(other, kvm) if (other->id == id) goto out;
 	ret = -ENOMEM;
 	v = aligned_alloc(64, align_up(sizeof(*v), 64));
 	if (!v)
@@ -363,6 +362,9 @@ int vm_set_boot_cpu_id(struct kvm *kvm, u32 id)
 	pthread_mutex_lock(&kvm->lock);
 	if (kvm->nvcpus)
 		ret = -EBUSY;
+	else if (id > KVM_MAX_VCPU_IDS ||
+		 (kvm->arch->max_vcpu_ids_set && id > kvm->arch->max_vcpu_ids))
+		ret = -EINVAL;
 	else
 		kvm->bsp_id = id;
 	pthread_mutex_unlock(&kvm->lock);

@@ -12,13 +12,13 @@ struct msr_filter; /* msr_filter.c */
 struct kvm_arch {
 	struct vm_stat stat;
 	struct kvm_params params; /* as they were when the VM was created */
-	bool bugged;              /* an assertion failed in one of its vCPUs: every ioctl is EIO */
+	bool bugged;		  /* an assertion failed in one of its vCPUs: every ioctl is EIO */
 
 	/* Time. tsc_lock guards the group. */
 	pthread_mutex_t tsc_lock;
 	u32 host_tsc_khz;    /* of the machine's counter (kvm_machine_tsc) */
 	u32 default_tsc_khz; /* of vCPUs to come */
-	u64 clock_base_ns; /* kvmclock was clock_base_value when kvm_now_ns was this */
+	u64 clock_base_ns;   /* kvmclock was clock_base_value when kvm_now_ns was this */
 	u64 clock_base_value;
 	u64 last_tsc_nsec, last_tsc_write, last_tsc_khz;
 	u64 cur_tsc_nsec, cur_tsc_write, cur_tsc_offset, cur_tsc_generation;

@@ -17,12 +17,18 @@
 
 #define CC_CARRY  BIT(31)
 #define CC_CARRY2 BIT(30) /* carry into the top bit */
-#define CC_AF     BIT(3)
+#define CC_AF	  BIT(3)
 #define CC_ADJ_SF BIT(0)
 #define CC_ADJ_PF BIT(1)
 
-static inline bool isa_cf(const struct isa_cpu *c) { return c->cc_aux >> 31; }
-static inline bool isa_zf(const struct isa_cpu *c) { return c->cc_res == 0; }
+static inline bool isa_cf(const struct isa_cpu *c)
+{
+	return c->cc_aux >> 31;
+}
+static inline bool isa_zf(const struct isa_cpu *c)
+{
+	return c->cc_res == 0;
+}
 static inline bool isa_sf(const struct isa_cpu *c)
 {
 	return (c->cc_res >> 63) ^ (c->cc_aux & 1);
@@ -31,7 +37,10 @@ static inline bool isa_of(const struct isa_cpu *c)
 {
 	return ((c->cc_aux >> 31) ^ (c->cc_aux >> 30)) & 1;
 }
-static inline bool isa_af(const struct isa_cpu *c) { return (c->cc_aux >> 3) & 1; }
+static inline bool isa_af(const struct isa_cpu *c)
+{
+	return (c->cc_aux >> 3) & 1;
+}
 static inline bool isa_pf(const struct isa_cpu *c)
 {
 	return !(__builtin_parity((u8)c->cc_res) ^ ((c->cc_aux >> 1) & 1));
@@ -86,9 +95,7 @@ static inline void isa_cc_set(struct isa_cpu *c, unsigned size, u64 r, u64 carri
 		c->cc_res = (u64)(s32)r;
 		c->cc_aux = (u32)(carries & (0xc0000000 | CC_AF));
 		break;
-	default:
-		c->cc_res = r;
-		c->cc_aux = (u32)(carries >> 32 & 0xc0000000) | (carries & CC_AF);
+	default: c->cc_res = r; c->cc_aux = (u32)(carries >> 32 & 0xc0000000) | (carries & CC_AF);
 	}
 	c->cc_aux &= 0xc0000000 | CC_AF;
 }

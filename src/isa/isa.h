@@ -4,8 +4,9 @@
  *
  * One set of semantics serves silicon's interpreter, silicon's translator (as the fallback of every
  * instruction), the core's emulator for MMIO and the like, and the tests. They differ only in the
- * struct isa_ops behind a struct isa_cpu and in whether its TLB ever holds an entry: the memory fast
- * path is inline (isa/mem.h), everything else that reaches outside the register state is an op.
+ * struct isa_ops behind a struct isa_cpu and in whether its TLB ever holds an entry: the memory
+ * fast path is inline (isa/mem.h), everything else that reaches outside the register state is an
+ * op.
  *
  * Execution protocol. The caller advances c->rip by insn->len, sets c->insn, and calls insn->exec.
  * An instruction reads all its operands and checks everything before it commits anything, so that a
@@ -35,14 +36,14 @@ struct isa_seg {
 	u32 limit;
 	u64 base;
 };
-#define SEG_AR_TYPE     0x000fu
-#define SEG_AR_S        BIT(4)
-#define SEG_AR_DPL(ar)  (((ar) >> 5) & 3)
-#define SEG_AR_P        BIT(7)
-#define SEG_AR_AVL      BIT(12)
-#define SEG_AR_L        BIT(13)
-#define SEG_AR_DB       BIT(14)
-#define SEG_AR_G        BIT(15)
+#define SEG_AR_TYPE	0x000fu
+#define SEG_AR_S	BIT(4)
+#define SEG_AR_DPL(ar)	(((ar) >> 5) & 3)
+#define SEG_AR_P	BIT(7)
+#define SEG_AR_AVL	BIT(12)
+#define SEG_AR_L	BIT(13)
+#define SEG_AR_DB	BIT(14)
+#define SEG_AR_G	BIT(15)
 #define SEG_AR_UNUSABLE BIT(16)
 
 struct isa_dtr {
@@ -103,55 +104,55 @@ struct isa_sys {
 	u64 pdptr[4];
 	u64 pending_dbg;      /* SDM vol. 3C, 25.4.2 */
 	u32 interruptibility; /* ISA_BLOCK_* */
-	u32 activity;         /* ISA_ACTIVE... */
+	u32 activity;	      /* ISA_ACTIVE... */
 };
-#define ISA_BLOCK_STI    BIT(0)
-#define ISA_BLOCK_MOVSS  BIT(1)
-#define ISA_BLOCK_SMI    BIT(2)
-#define ISA_BLOCK_NMI    BIT(3)
+#define ISA_BLOCK_STI	BIT(0)
+#define ISA_BLOCK_MOVSS BIT(1)
+#define ISA_BLOCK_SMI	BIT(2)
+#define ISA_BLOCK_NMI	BIT(3)
 enum isa_activity { ISA_ACTIVE, ISA_HLT, ISA_SHUTDOWN, ISA_WAIT_SIPI };
 
 /* RFLAGS */
-#define X86_CF   BIT(0)
-#define X86_PF   BIT(2)
-#define X86_AF   BIT(4)
-#define X86_ZF   BIT(6)
-#define X86_SF   BIT(7)
-#define X86_TF   BIT(8)
-#define X86_IF   BIT(9)
-#define X86_DF   BIT(10)
-#define X86_OF   BIT(11)
-#define X86_IOPL 0x3000ull
-#define X86_NT   BIT(14)
-#define X86_RF   BIT(16)
-#define X86_VM   BIT(17)
-#define X86_AC   BIT(18)
-#define X86_VIF  BIT(19)
-#define X86_VIP  BIT(20)
-#define X86_ID   BIT(21)
+#define X86_CF		 BIT(0)
+#define X86_PF		 BIT(2)
+#define X86_AF		 BIT(4)
+#define X86_ZF		 BIT(6)
+#define X86_SF		 BIT(7)
+#define X86_TF		 BIT(8)
+#define X86_IF		 BIT(9)
+#define X86_DF		 BIT(10)
+#define X86_OF		 BIT(11)
+#define X86_IOPL	 0x3000ull
+#define X86_NT		 BIT(14)
+#define X86_RF		 BIT(16)
+#define X86_VM		 BIT(17)
+#define X86_AC		 BIT(18)
+#define X86_VIF		 BIT(19)
+#define X86_VIP		 BIT(20)
+#define X86_ID		 BIT(21)
 #define X86_STATUS_FLAGS (X86_CF | X86_PF | X86_AF | X86_ZF | X86_SF | X86_OF)
 
 /* Control register bits */
-#define CR0_PE BIT(0)
-#define CR0_MP BIT(1)
-#define CR0_EM BIT(2)
-#define CR0_TS BIT(3)
-#define CR0_ET BIT(4)
-#define CR0_NE BIT(5)
-#define CR0_WP BIT(16)
-#define CR0_AM BIT(18)
-#define CR0_NW BIT(29)
-#define CR0_CD BIT(30)
-#define CR0_PG BIT(31)
-#define CR4_VME        BIT(0)
-#define CR4_PVI        BIT(1)
-#define CR4_TSD        BIT(2)
-#define CR4_DE         BIT(3)
-#define CR4_PSE        BIT(4)
-#define CR4_PAE        BIT(5)
-#define CR4_MCE        BIT(6)
-#define CR4_PGE        BIT(7)
-#define CR4_PCE        BIT(8)
+#define CR0_PE	       BIT(0)
+#define CR0_MP	       BIT(1)
+#define CR0_EM	       BIT(2)
+#define CR0_TS	       BIT(3)
+#define CR0_ET	       BIT(4)
+#define CR0_NE	       BIT(5)
+#define CR0_WP	       BIT(16)
+#define CR0_AM	       BIT(18)
+#define CR0_NW	       BIT(29)
+#define CR0_CD	       BIT(30)
+#define CR0_PG	       BIT(31)
+#define CR4_VME	       BIT(0)
+#define CR4_PVI	       BIT(1)
+#define CR4_TSD	       BIT(2)
+#define CR4_DE	       BIT(3)
+#define CR4_PSE	       BIT(4)
+#define CR4_PAE	       BIT(5)
+#define CR4_MCE	       BIT(6)
+#define CR4_PGE	       BIT(7)
+#define CR4_PCE	       BIT(8)
 #define CR4_OSFXSR     BIT(9)
 #define CR4_OSXMMEXCPT BIT(10)
 #define CR4_UMIP       BIT(11)
@@ -163,22 +164,38 @@ enum isa_activity { ISA_ACTIVE, ISA_HLT, ISA_SHUTDOWN, ISA_WAIT_SIPI };
 #define CR4_OSXSAVE    BIT(18)
 #define CR4_SMEP       BIT(20)
 #define CR4_SMAP       BIT(21)
-#define CR4_PKE        BIT(22)
-#define CR4_CET        BIT(23)
-#define CR4_PKS        BIT(24)
-#define EFER_SCE   BIT(0)
-#define EFER_LME   BIT(8)
-#define EFER_LMA   BIT(10)
-#define EFER_NXE   BIT(11)
-#define EFER_SVME  BIT(12)
-#define EFER_LMSLE BIT(13)
-#define EFER_FFXSR BIT(14)
+#define CR4_PKE	       BIT(22)
+#define CR4_CET	       BIT(23)
+#define CR4_PKS	       BIT(24)
+#define EFER_SCE       BIT(0)
+#define EFER_LME       BIT(8)
+#define EFER_LMA       BIT(10)
+#define EFER_NXE       BIT(11)
+#define EFER_SVME      BIT(12)
+#define EFER_LMSLE     BIT(13)
+#define EFER_FFXSR     BIT(14)
 
 /* Exception vectors */
 enum isa_vector {
-	X86_DE = 0, X86_DB = 1, X86_NMI = 2, X86_BP = 3, X86_OFV = 4, X86_BR = 5, X86_UD = 6,
-	X86_NM = 7, X86_DF_VEC = 8, X86_TS = 10, X86_NP = 11, X86_SS_VEC = 12, X86_GP = 13,
-	X86_PF_VEC = 14, X86_MF = 16, X86_AC_VEC = 17, X86_MC = 18, X86_XM = 19, X86_VE = 20,
+	X86_DE = 0,
+	X86_DB = 1,
+	X86_NMI = 2,
+	X86_BP = 3,
+	X86_OFV = 4,
+	X86_BR = 5,
+	X86_UD = 6,
+	X86_NM = 7,
+	X86_DF_VEC = 8,
+	X86_TS = 10,
+	X86_NP = 11,
+	X86_SS_VEC = 12,
+	X86_GP = 13,
+	X86_PF_VEC = 14,
+	X86_MF = 16,
+	X86_AC_VEC = 17,
+	X86_MC = 18,
+	X86_XM = 19,
+	X86_VE = 20,
 	X86_CP = 21,
 };
 
@@ -209,14 +226,21 @@ typedef void isa_exec_fn(struct isa_cpu *c, const struct isa_insn *i);
 /* What one operand is. Zydis' explicit operands come first, in its order, then hidden ones. */
 enum isa_okind {
 	OK_NONE,
-	OK_GPR,  /* reg 0-15, low part of @size bytes */
+	OK_GPR,	 /* reg 0-15, low part of @size bytes */
 	OK_GPRH, /* AH CH DH BH: reg 0-3 */
-	OK_MEM,  /* the instruction's one memory operand */
-	OK_IMM,  /* insn->imm, already sign- or zero-extended to the operand's size */
+	OK_MEM,	 /* the instruction's one memory operand */
+	OK_IMM,	 /* insn->imm, already sign- or zero-extended to the operand's size */
 	OK_IMM2, /* insn->imm2: second immediate of ENTER, EXTRQ, far pointer selector */
-	OK_SEG, OK_CR, OK_DR,
-	OK_X87,  /* ST(reg) */
-	OK_MMX, OK_XMM, OK_YMM, OK_ZMM, OK_KREG, OK_BND,
+	OK_SEG,
+	OK_CR,
+	OK_DR,
+	OK_X87, /* ST(reg) */
+	OK_MMX,
+	OK_XMM,
+	OK_YMM,
+	OK_ZMM,
+	OK_KREG,
+	OK_BND,
 };
 struct isa_opnd {
 	u8 kind; /* enum isa_okind */
@@ -239,11 +263,11 @@ struct isa_opnd {
 
 struct isa_insn {
 	isa_exec_fn *exec;
-	u64 imm;  /* immediate; for relative branches the sign-extended displacement */
-	u64 disp; /* memory displacement, sign-extended; moffs address */
+	u64 imm;    /* immediate; for relative branches the sign-extended displacement */
+	u64 disp;   /* memory displacement, sign-extended; moffs address */
 	void *priv; /* native stub, owned by exec/native.c */
-	u16 op;   /* enum isa_op (a row of spec/insn) */
-	u16 flags; /* ISA_F_* of the row */
+	u16 op;	    /* enum isa_op (a row of spec/insn) */
+	u16 flags;  /* ISA_F_* of the row */
 	u8 len;
 	u8 opsize;   /* effective operand size of the instruction, 1 2 4 8 */
 	u8 addrsize; /* 2 4 8 */
@@ -253,11 +277,11 @@ struct isa_insn {
 	/* Memory operand: seg:[base + index * 2^scale + disp], registers or ISA_REG_*. For VSIB the
 	 * index is a vector register number. */
 	u8 seg, base, index, scale;
-	u8 msize;  /* bytes accessed at it */
-	u8 cond;   /* condition code 0-15 of Jcc/SETcc/CMOVcc */
+	u8 msize; /* bytes accessed at it */
+	u8 cond;  /* condition code 0-15 of Jcc/SETcc/CMOVcc */
 	u16 imm2;
 	struct isa_opnd o[5];
-	u8 raw[15]; /* the instruction's bytes */
+	u8 raw[15];   /* the instruction's bytes */
 	u8 modrm_off; /* offset of ModRM in raw, 0 if none */
 };
 
@@ -266,12 +290,13 @@ struct isa_insn {
 #define ISA_F_LOCK   BIT(1) /* LOCK is legal with a memory destination */
 #define ISA_F_CPL0   BIT(2) /* #GP(0) unless CPL is 0 (checked before the handler) */
 #define ISA_F_NOREAL BIT(3) /* #UD in real and virtual-8086 mode */
-#define ISA_F_ALIGN  BIT(4) /* memory operand must be naturally aligned (#GP): legacy SSE, MOVxxA */
+#define ISA_F_ALIGN  BIT(4) /* memory operand must be naturally aligned (#GP): legacy SSE, MOVxxA \
+			     */
 #define ISA_F_FPU    BIT(5) /* x87: #NM on CR0.EM or TS; #MF if a waiting instruction */
 #define ISA_F_MMX    BIT(6)
-#define ISA_F_SSE    BIT(7) /* #UD on EM or !OSFXSR; #NM on TS */
-#define ISA_F_AVX    BIT(8) /* #UD unless OSXSAVE and XCR0[2:1] = 3; #NM on TS */
-#define ISA_F_MXCSR  BIT(9) /* may raise SIMD floating-point exceptions */
+#define ISA_F_SSE    BIT(7)  /* #UD on EM or !OSFXSR; #NM on TS */
+#define ISA_F_AVX    BIT(8)  /* #UD unless OSXSAVE and XCR0[2:1] = 3; #NM on TS */
+#define ISA_F_MXCSR  BIT(9)  /* may raise SIMD floating-point exceptions */
 #define ISA_F_STR    BIT(10) /* string instruction: implied memory operands */
 #define ISA_F_SYS    BIT(11) /* may cause a VM exit or touches system state: never inlined */
 #define ISA_F_NOWAIT BIT(12) /* x87 without the #MF check (FNxxx) */
@@ -283,7 +308,7 @@ enum isa_mode { ISA_REAL16, ISA_PROT16, ISA_PROT32, ISA_LONG64, ISA_NMODES };
 
 enum isa_decode_result {
 	ISA_DECODE_OK,
-	ISA_DECODE_UD,    /* no such instruction: #UD when executed (insn->exec raises it) */
+	ISA_DECODE_UD,	  /* no such instruction: #UD when executed (insn->exec raises it) */
 	ISA_DECODE_SHORT, /* needs more bytes than given */
 	ISA_DECODE_LONG,  /* more than 15 bytes: #GP(0) when executed (insn->exec raises it) */
 };
@@ -309,20 +334,53 @@ const char *isa_op_name(unsigned op);
 
 /* Things a hypervisor may intercept that have no other op. @arg: see each. */
 enum isa_icpt {
-	ICPT_HLT, ICPT_PAUSE, ICPT_RDTSC, ICPT_RDTSCP, ICPT_RDPMC, ICPT_INVD, ICPT_WBINVD,
-	ICPT_INVLPG,   /* arg: linear address */
-	ICPT_INVPCID, ICPT_MONITOR, ICPT_MWAIT, ICPT_RDRAND, ICPT_RDSEED, ICPT_XSAVES,
-	ICPT_XRSTORS, ICPT_XSETBV, ICPT_CPUID, ICPT_RSM, ICPT_GETSEC,
-	ICPT_RDMSR, ICPT_WRMSR,         /* arg: MSR index (before any fault of the access) */
-	ICPT_CR_READ, ICPT_CR_WRITE,    /* by read_cr/write_cr themselves */
-	ICPT_CLTS, ICPT_LMSW, ICPT_SMSW, /* arg: LMSW source word; memory operand address in c->ea */
-	ICPT_DR_READ, ICPT_DR_WRITE,    /* arg: register number; GPR is in the operands */
-	ICPT_LGDT, ICPT_SGDT, ICPT_LIDT, ICPT_SIDT, ICPT_LLDT, ICPT_SLDT, ICPT_LTR, ICPT_STR,
+	ICPT_HLT,
+	ICPT_PAUSE,
+	ICPT_RDTSC,
+	ICPT_RDTSCP,
+	ICPT_RDPMC,
+	ICPT_INVD,
+	ICPT_WBINVD,
+	ICPT_INVLPG, /* arg: linear address */
+	ICPT_INVPCID,
+	ICPT_MONITOR,
+	ICPT_MWAIT,
+	ICPT_RDRAND,
+	ICPT_RDSEED,
+	ICPT_XSAVES,
+	ICPT_XRSTORS,
+	ICPT_XSETBV,
+	ICPT_CPUID,
+	ICPT_RSM,
+	ICPT_GETSEC,
+	ICPT_RDMSR,
+	ICPT_WRMSR, /* arg: MSR index (before any fault of the access) */
+	ICPT_CR_READ,
+	ICPT_CR_WRITE, /* by read_cr/write_cr themselves */
+	ICPT_CLTS,
+	ICPT_LMSW,
+	ICPT_SMSW, /* arg: LMSW source word; memory operand address in c->ea */
+	ICPT_DR_READ,
+	ICPT_DR_WRITE, /* arg: register number; GPR is in the operands */
+	ICPT_LGDT,
+	ICPT_SGDT,
+	ICPT_LIDT,
+	ICPT_SIDT,
+	ICPT_LLDT,
+	ICPT_SLDT,
+	ICPT_LTR,
+	ICPT_STR,
 	ICPT_TASK_SWITCH, /* arg: qualification (selector | source << 30) */
-	ICPT_INTN, ICPT_IRET, ICPT_PUSHF, ICPT_POPF, ICPT_FERR, /* SVM */
-	ICPT_VMX,         /* any VMX instruction outside CPL checks; insn->op says which */
-	ICPT_SVM,         /* VMRUN VMLOAD VMSAVE VMMCALL STGI CLGI SKINIT INVLPGA */
-	ICPT_UMWAIT, ICPT_ENQCMD, ICPT_LOADIWKEY,
+	ICPT_INTN,
+	ICPT_IRET,
+	ICPT_PUSHF,
+	ICPT_POPF,
+	ICPT_FERR, /* SVM */
+	ICPT_VMX,  /* any VMX instruction outside CPL checks; insn->op says which */
+	ICPT_SVM,  /* VMRUN VMLOAD VMSAVE VMMCALL STGI CLGI SKINIT INVLPGA */
+	ICPT_UMWAIT,
+	ICPT_ENQCMD,
+	ICPT_LOADIWKEY,
 	ICPT_N,
 };
 
@@ -346,8 +404,9 @@ struct isa_ops {
 	void (*mem_unlock)(struct isa_cpu *c);
 
 	/*
-	 * Ports. Permission (IOPL, TSS bitmap) is already checked. @insn tells IN/OUT from INS/OUTS.
-	 * For INS/OUTS @la is the linear address of the element. In silicon these mostly exit.
+	 * Ports. Permission (IOPL, TSS bitmap) is already checked. @insn tells IN/OUT from
+	 * INS/OUTS. For INS/OUTS @la is the linear address of the element. In silicon these mostly
+	 * exit.
 	 */
 	void (*port_in)(struct isa_cpu *c, u16 port, void *dst, unsigned size, u64 la);
 	void (*port_out)(struct isa_cpu *c, u16 port, const void *src, unsigned size, u64 la);
@@ -369,7 +428,7 @@ struct isa_ops {
 	u64 (*rdpmc)(struct isa_cpu *c, u32 index);
 	u64 (*random)(struct isa_cpu *c); /* RDRAND, RDSEED; never throws */
 	void (*xsetbv)(struct isa_cpu *c, u32 index, u64 val);
-	void (*hlt)(struct isa_cpu *c);  /* after ICPT_HLT: enter the HLT activity state */
+	void (*hlt)(struct isa_cpu *c); /* after ICPT_HLT: enter the HLT activity state */
 	void (*mwait)(struct isa_cpu *c);
 	void (*pause)(struct isa_cpu *c);
 	void (*wbinvd)(struct isa_cpu *c); /* WBINVD, INVD */
@@ -422,9 +481,9 @@ struct isa_cpu {
 	u64 rip_mask; /* 0xffff, 0xffffffff, ~0 */
 	u64 sp_mask;
 
-	struct isa_tlb *tlb; /* the bank in use; never NULL */
+	struct isa_tlb *tlb;	     /* the bank in use; never NULL */
 	const struct isa_insn *insn; /* being executed */
-	u64 ea;       /* linear or effective address of its memory operand, for exit information */
+	u64 ea; /* linear or effective address of its memory operand, for exit information */
 	jmp_buf *catch;
 	struct isa_fault fault; /* with ISA_THROW_FAULT */
 	const struct isa_ops *ops;
@@ -435,7 +494,7 @@ struct isa_cpu {
 
 /* Does not return. */
 __noreturn void isa_throw(struct isa_cpu *c, enum isa_throw what);
-__noreturn void isa_raise(struct isa_cpu *c, unsigned vector);            /* without error code */
+__noreturn void isa_raise(struct isa_cpu *c, unsigned vector); /* without error code */
 __noreturn void isa_raise_err(struct isa_cpu *c, unsigned vector, u32 error);
 __noreturn void isa_raise_pf(struct isa_cpu *c, u64 la, u32 error);
 __noreturn void isa_raise_db(struct isa_cpu *c, u64 dr6_bits);
@@ -450,15 +509,20 @@ void isa_reset(struct isa_cpu *c, bool init);
 /* ---- Event delivery (exec/event.c) ---------------------------------------------------------- */
 
 enum isa_evtype { /* as VM-entry interruption types */
-	EV_EXT_INT = 0, EV_NMI = 2, EV_HW_EXC = 3, EV_SW_INT = 4, EV_PRIV_SW_EXC = 5, EV_SW_EXC = 6,
+		  EV_EXT_INT = 0,
+		  EV_NMI = 2,
+		  EV_HW_EXC = 3,
+		  EV_SW_INT = 4,
+		  EV_PRIV_SW_EXC = 5,
+		  EV_SW_EXC = 6,
 };
 struct isa_event {
 	u8 vector;
 	u8 type; /* enum isa_evtype */
 	bool has_error;
 	u32 error;
-	u64 payload;     /* CR2 or DR6 bits, already applied by the caller */
-	u8 insn_len;     /* software events: RIP pushed = c->rip + insn_len */
+	u64 payload; /* CR2 or DR6 bits, already applied by the caller */
+	u8 insn_len; /* software events: RIP pushed = c->rip + insn_len */
 };
 /*
  * Delivers one event through the IDT (or IVT) in the current mode: gates, privilege change, IST,
@@ -478,7 +542,8 @@ void isa_task_switch(struct isa_cpu *c, u16 sel, enum isa_task_source src, bool 
 /* Standard-format XSAVE area of the components in @rfbm ∩ XCR0-supported; @size bytes available.
  * Used by the hypervisor's interfaces and by XSAVE. Any thread that owns @r. */
 u32 isa_xsave_size(u64 xcr0, bool compacted);
-/* Size (0: no such component) and standard-format offset of component @n, as CPUID leaf 0xd tells. */
+/* Size (0: no such component) and standard-format offset of component @n, as CPUID leaf 0xd tells.
+ */
 #define ISA_XSAVE_AVX_OFFSET  576
 #define ISA_XSAVE_PKRU_OFFSET 2688
 u32 isa_xsave_component(unsigned n, u32 *offset);

@@ -7,9 +7,9 @@
  * processor (the kick). Guests run in non-root operation only; root mode is the caller, in C.
  *
  * A host physical address is an address of this process. Everything a guest can reach is what the
- * caller's page tables (EPT, NPT, or shadow tables through CR3) map. Tables, VMCSs, bitmaps and lists
- * whose addresses a VMCS holds belong to the caller and are trusted to be mapped; guest pages behind
- * leaf entries may vanish: such an access is a machine check (see sil_memory_error).
+ * caller's page tables (EPT, NPT, or shadow tables through CR3) map. Tables, VMCSs, bitmaps and
+ * lists whose addresses a VMCS holds belong to the caller and are trusted to be mapped; guest pages
+ * behind leaf entries may vanish: such an access is a machine check (see sil_memory_error).
  *
  * A sil_cpu is used by one thread at a time, except for the functions marked "any thread".
  */
@@ -21,7 +21,7 @@
 #include "spec/vmx.h"
 
 struct sil_machine; /* the processors that share one memory: one per VM */
-struct sil_cpu;     /* one logical processor */
+struct sil_cpu;	    /* one logical processor */
 
 enum sil_vendor { SIL_INTEL, SIL_AMD };
 enum sil_engine { SIL_ENGINE_AUTO, SIL_ENGINE_INTERP, SIL_ENGINE_JIT };
@@ -60,8 +60,8 @@ struct isa_regs *sil_regs(struct sil_cpu *cpu);
 
 /* CPUID as executed in root mode: what this hardware has. Any thread. */
 void sil_cpuid(const struct sil_machine *m, u32 leaf, u32 subleaf, u32 out[4]);
-/* RDMSR in root mode for MSRs that describe the hardware (VMX capabilities, ARCH_CAPABILITIES, ...);
- * registers of the guest are in sil_regs and the VMCS. 0 or -EINVAL (#GP). Any thread. */
+/* RDMSR in root mode for MSRs that describe the hardware (VMX capabilities, ARCH_CAPABILITIES,
+ * ...); registers of the guest are in sil_regs and the VMCS. 0 or -EINVAL (#GP). Any thread. */
 int sil_rdmsr(const struct sil_machine *m, u32 index, u64 *val);
 
 /* ---- Between processors --------------------------------------------------------------------- */
@@ -77,27 +77,30 @@ void sil_cpu_timer(struct sil_cpu *cpu);
 /* Posted-interrupt notification or other reason to look at the virtual-APIC state. Any thread. */
 void sil_cpu_notify(struct sil_cpu *cpu);
 
-/* ---- Coherence with writers that are not processors ------------------------------------------- */
+/* ---- Coherence with writers that are not processors -------------------------------------------
+ */
 
-/* Root-mode software wrote guest memory at [@hva, @hva + @len): drops code made from it. Any thread. */
+/* Root-mode software wrote guest memory at [@hva, @hva + @len): drops code made from it. Any
+ * thread. */
 void sil_memory_written(struct sil_machine *m, hva_t hva, u64 len);
-/* Memory may have been written by others (devices, read(2) into guest RAM): before this cpu executes
- * from a page again, its recorded code is compared with memory. Owner thread. */
+/* Memory may have been written by others (devices, read(2) into guest RAM): before this cpu
+ * executes from a page again, its recorded code is compared with memory. Owner thread. */
 void sil_code_recheck(struct sil_cpu *cpu);
-/* The same for pages that a cpu maps for execution from now on: what is mapped already is believed to
- * be as it was. Cheap. Any thread. */
+/* The same for pages that a cpu maps for execution from now on: what is mapped already is believed
+ * to be as it was. Cheap. Any thread. */
 void sil_code_suspect(struct sil_machine *m);
 /* The host memory [@hva, @hva + @len) is going away: no cpu runs; forget code made from it. */
 void sil_memory_removed(struct sil_machine *m, hva_t hva, u64 len);
 
-/* ---- VT-x (SDM vol. 3C, chapters 25-31) --------------------------------------------------------- */
+/* ---- VT-x (SDM vol. 3C, chapters 25-31) ---------------------------------------------------------
+ */
 
 enum sil_vmx { SIL_VMX_OK, SIL_VMX_FAIL_INVALID, SIL_VMX_FAIL_VALID };
 
 /*
  * VMCS regions are 4 KiB aligned pages of the caller whose first word holds the revision identifier
- * (IA32_VMX_BASIC[30:0]) and the shadow-VMCS indicator (bit 31). Their content is the processor's. The
- * processor is always in VMX operation; there is no VMXON.
+ * (IA32_VMX_BASIC[30:0]) and the shadow-VMCS indicator (bit 31). Their content is the processor's.
+ * The processor is always in VMX operation; there is no VMXON.
  */
 enum sil_vmx sil_vmclear(struct sil_cpu *cpu, void *vmcs);
 enum sil_vmx sil_vmptrld(struct sil_cpu *cpu, void *vmcs);

@@ -11,7 +11,8 @@
 #include "spec/vmcs.h"
 #include "spec/vmx.h"
 
-/* What the hardware offers and this back end uses: made from the capability MSRs (SDM, appendix A). */
+/* What the hardware offers and this back end uses: made from the capability MSRs (SDM, appendix A).
+ */
 struct vmx_config {
 	u32 revision;
 	u32 pin, cpu, cpu2, exit, entry;
@@ -47,9 +48,9 @@ struct vcpu_vmx {
 #define vmx_of(v) ((v)->arch->vmx)
 
 /* Registers that are in the VMCS only after an exit: docs/register-cache.md. */
-#define VMX_LAZY_SET                                                                               \
-	(1u << VCPU_REG_RIP | 1u << RSP | 1u << VCPU_EXREG_RFLAGS | 1u << VCPU_EXREG_PDPTR |       \
-	 1u << VCPU_EXREG_SEGMENTS | 1u << VCPU_EXREG_CR0 | 1u << VCPU_EXREG_CR3 |                 \
+#define VMX_LAZY_SET                                                                         \
+	(1u << VCPU_REG_RIP | 1u << RSP | 1u << VCPU_EXREG_RFLAGS | 1u << VCPU_EXREG_PDPTR | \
+	 1u << VCPU_EXREG_SEGMENTS | 1u << VCPU_EXREG_CR0 | 1u << VCPU_EXREG_CR3 |           \
 	 1u << VCPU_EXREG_CR4 | 1u << VCPU_EXREG_EXIT_INFO_1 | 1u << VCPU_EXREG_EXIT_INFO_2)
 
 /* A field that does not exist, or a write that is refused, is our own mistake. */
@@ -68,23 +69,23 @@ static inline void vmcs_write(struct kvm_vcpu *v, u32 field, u64 val)
 		BUG("VMWRITE of %#llx to field %#x failed", (unsigned long long)val, field);
 }
 
-#define VMX_CONTROL(name, field)                                                                   \
-	static inline void vmx_set_##name(struct kvm_vcpu *v, u32 val)                             \
-	{                                                                                          \
-		struct loaded_vmcs *l = vmx_of(v)->loaded;                                         \
-                                                                                                   \
-		if (l->name != val) {                                                              \
-			l->name = val;                                                             \
-			vmcs_write(v, field, val);                                                 \
-		}                                                                                  \
-	}                                                                                          \
-	static inline void vmx_##name##_setbit(struct kvm_vcpu *v, u32 bit)                        \
-	{                                                                                          \
-		vmx_set_##name(v, vmx_of(v)->loaded->name | bit);                                  \
-	}                                                                                          \
-	static inline void vmx_##name##_clearbit(struct kvm_vcpu *v, u32 bit)                      \
-	{                                                                                          \
-		vmx_set_##name(v, vmx_of(v)->loaded->name & ~bit);                                 \
+#define VMX_CONTROL(name, field)                                              \
+	static inline void vmx_set_##name(struct kvm_vcpu *v, u32 val)        \
+	{                                                                     \
+		struct loaded_vmcs *l = vmx_of(v)->loaded;                    \
+                                                                              \
+		if (l->name != val) {                                         \
+			l->name = val;                                        \
+			vmcs_write(v, field, val);                            \
+		}                                                             \
+	}                                                                     \
+	static inline void vmx_##name##_setbit(struct kvm_vcpu *v, u32 bit)   \
+	{                                                                     \
+		vmx_set_##name(v, vmx_of(v)->loaded->name | bit);             \
+	}                                                                     \
+	static inline void vmx_##name##_clearbit(struct kvm_vcpu *v, u32 bit) \
+	{                                                                     \
+		vmx_set_##name(v, vmx_of(v)->loaded->name & ~bit);            \
 	}
 VMX_CONTROL(pin, PIN_BASED_VM_EXEC_CONTROL)
 VMX_CONTROL(cpu, CPU_BASED_VM_EXEC_CONTROL)

@@ -9,9 +9,9 @@
 const char *vmx_exit_name(u32 reason)
 {
 	switch (reason & 0xffff) {
-#define EXIT(name, number)                                                                         \
-	case number: return #name;
-#include "spec/exit.def"
+#define EXIT(name, number)         \
+	case number: return #name; \
+		#include "spec/exit.def"
 	}
 	return "?";
 }
@@ -36,7 +36,7 @@ int vmx_dump(struct kvm_vcpu *v, char *buf, size_t n)
 {
 	struct vcpu_vmx *vmx = vmx_of(v);
 	const struct check_failure *f = sil_last_failure(v->cpu);
-	struct text t = { buf, n, 0 };
+	struct text t = {buf, n, 0};
 	char line[256];
 
 	out(&t, "last exit: reason %#x (%s)%s\n", vmx->exit_reason, vmx_exit_name(vmx->exit_reason),
@@ -46,12 +46,12 @@ int vmx_dump(struct kvm_vcpu *v, char *buf, size_t n)
 		out(&t, "last refused: %s\n", line);
 	}
 	/* Fields that this processor has; zero ones are left out. */
-#define VMCS(name, encoding, vmcs12, shadow)                                                       \
-	do {                                                                                       \
-		u64 val;                                                                           \
-                                                                                                   \
-		if (sil_vmread(v->cpu, encoding, &val) == SIL_VMX_OK && val)                       \
-			out(&t, "  %-32s %#llx\n", #name, (unsigned long long)val);                \
+#define VMCS(name, encoding, vmcs12, shadow)                                        \
+	do {                                                                        \
+		u64 val;                                                            \
+                                                                                    \
+		if (sil_vmread(v->cpu, encoding, &val) == SIL_VMX_OK && val)        \
+			out(&t, "  %-32s %#llx\n", #name, (unsigned long long)val); \
 	} while (0);
 #include "spec/vmcs.def"
 	return t.len;

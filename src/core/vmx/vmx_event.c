@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Events: into the guest at VM entry, windows, and what an exit interrupted (SDM, 25.8.3, 25.9.3). */
+/* Events: into the guest at VM entry, windows, and what an exit interrupted (SDM, 25.8.3, 25.9.3).
+ */
 #include "core/vmx/vmx.h"
 
 /* ---- Blocking ---- */
@@ -64,8 +65,7 @@ int vmx_nmi_allowed(struct kvm_vcpu *v, bool for_injection)
 static void clear_hlt(struct kvm_vcpu *v)
 {
 	/* Only possible when HLT does not exit. */
-	if (v->kvm->arch->hlt_in_guest &&
-	    vmcs_read(v, GUEST_ACTIVITY_STATE) == GUEST_ACTIVITY_HLT)
+	if (v->kvm->arch->hlt_in_guest && vmcs_read(v, GUEST_ACTIVITY_STATE) == GUEST_ACTIVITY_HLT)
 		vmcs_write(v, GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
 }
 
@@ -146,9 +146,9 @@ static void requeue(struct kvm_vcpu *v, u32 info, u32 len_field, u32 error_field
 	case INTR_TYPE_SOFT_EXC:
 	case INTR_TYPE_PRIV_SW_EXC:
 		v->arch->event_exit_inst_len = (u8)vmcs_read(v, len_field);
-		/* fallthrough */
+		fallthrough;
 	case INTR_TYPE_HARD_EXCEPTION:
-		*ex = (struct queued_exception){ .injected = true, .vector = vector };
+		*ex = (struct queued_exception){.injected = true, .vector = vector};
 		if (info & INTR_INFO_DELIVER_ERR_CODE) {
 			ex->has_error = true;
 			ex->error = (u32)vmcs_read(v, error_field);
@@ -158,11 +158,8 @@ static void requeue(struct kvm_vcpu *v, u32 info, u32 len_field, u32 error_field
 		v->arch->event_exit_inst_len = (u8)vmcs_read(v, len_field);
 		kvm_queue_interrupt(v, vector, true);
 		break;
-	case INTR_TYPE_EXT_INTR:
-		kvm_queue_interrupt(v, vector, false);
-		break;
-	default:
-		break;
+	case INTR_TYPE_EXT_INTR: kvm_queue_interrupt(v, vector, false); break;
+	default: break;
 	}
 }
 
@@ -180,9 +177,9 @@ void vmx_cancel_injection(struct kvm_vcpu *v)
 }
 
 /*
- * SDM, 28.2.3: an IRET that faulted has already ended NMI blocking; the exit says so, and the blocking
- * is to be restored before the fault is handled. Not for double faults, nor when the fault happened in
- * event delivery (then there was no IRET).
+ * SDM, 28.2.3: an IRET that faulted has already ended NMI blocking; the exit says so, and the
+ * blocking is to be restored before the fault is handled. Not for double faults, nor when the fault
+ * happened in event delivery (then there was no IRET).
  */
 void vmx_recover_nmi_blocking(struct kvm_vcpu *v)
 {

@@ -14,7 +14,7 @@
 
 static int handle_ud(struct kvm_vcpu *v)
 {
-	static const u8 vmmcall[3] = { 0x0f, 0x01, 0xd9 };
+	static const u8 vmmcall[3] = {0x0f, 0x01, 0xd9};
 	u8 insn[3], patched[3];
 	struct guest_fault f;
 	u64 rip = kvm_get_linear_rip(v);
@@ -84,7 +84,7 @@ static int handle_exception(struct kvm_vcpu *v)
 	if (info & INTR_INFO_DELIVER_ERR_CODE)
 		error = (u32)vmcs_read(v, VM_EXIT_INTR_ERROR_CODE);
 	if ((vmx_of(v)->idt_vectoring_info & INTR_INFO_VALID) && vector != X86_DB) {
-		u64 data[3] = { vmx_of(v)->idt_vectoring_info, info, error };
+		u64 data[3] = {vmx_of(v)->idt_vectoring_info, info, error};
 
 		return kvm_exit_internal_error(v, KVM_INTERNAL_ERROR_SIMUL_EX, data, 3);
 	}
@@ -186,9 +186,7 @@ static int handle_cr(struct kvm_vcpu *v)
 	case 2: /* CLTS */
 		val = kvm_read_cr0(v) & ~CR0_TS;
 		return kvm_complete_insn_gp(v, kvm_set_cr0(v, val));
-	case 3: /* LMSW */
-		kvm_lmsw(v, (u16)(q >> 16));
-		return kvm_skip_emulated_instruction(v);
+	case 3: /* LMSW */ kvm_lmsw(v, (u16)(q >> 16)); return kvm_skip_emulated_instruction(v);
 	}
 bad:
 	BUG("control-register exit with qualification %#llx", (unsigned long long)q);
@@ -238,20 +236,15 @@ static int handle_task_switch(struct kvm_vcpu *v)
 			vmx_set_nmi_mask(v, true);
 			break;
 		case INTR_TYPE_EXT_INTR:
-		case INTR_TYPE_SOFT_INTR:
-			kvm_clear_interrupt_queue(v);
-			break;
+		case INTR_TYPE_SOFT_INTR: kvm_clear_interrupt_queue(v); break;
 		case INTR_TYPE_HARD_EXCEPTION:
 			if (idt & INTR_INFO_DELIVER_ERR_CODE) {
 				has_error = true;
 				error = (u32)vmcs_read(v, IDT_VECTORING_ERROR_CODE);
 			}
-			/* fallthrough */
-		case INTR_TYPE_SOFT_EXC:
-			kvm_clear_exception_queue(v);
-			break;
-		default:
-			break;
+			fallthrough;
+		case INTR_TYPE_SOFT_EXC: kvm_clear_exception_queue(v); break;
+		default: break;
 		}
 	}
 	/* An event that the processor delivers has no instruction to return behind, unless it is a
@@ -272,8 +265,7 @@ static int handle_ept_violation(struct kvm_vcpu *v)
 	gpa_t gpa = vmcs_read(v, GUEST_PHYSICAL_ADDRESS);
 
 	/* SDM, table 28-7, bit 12: an IRET met it, see vmx_recover_nmi_blocking. */
-	if ((q & EPT_VIOLATION_NMI_UNBLOCK) &&
-	    !(vmx_of(v)->idt_vectoring_info & INTR_INFO_VALID))
+	if ((q & EPT_VIOLATION_NMI_UNBLOCK) && !(vmx_of(v)->idt_vectoring_info & INTR_INFO_VALID))
 		vmx_set_nmi_mask(v, true);
 	return mmu_page_fault(v, gpa, mmu_ept_error_code(q));
 }
@@ -327,16 +319,15 @@ int vmx_handle_exit(struct kvm_vcpu *v, enum exit_fastpath fast)
 	u32 reason = vmx->exit_reason & 0xffff;
 
 	if (unlikely(vmx->entry_result != SIL_VMX_OK))
-		return fail_entry(v, vmx->entry_result == SIL_VMX_FAIL_VALID ?
-					     vmcs_read(v, VM_INSTRUCTION_ERROR) :
-					     ~0ull);
+		return fail_entry(v, vmx->entry_result == SIL_VMX_FAIL_VALID
+					     ? vmcs_read(v, VM_INSTRUCTION_ERROR)
+					     : ~0ull);
 	if (unlikely(vmx->exit_reason & VMX_EXIT_REASON_FAILED_VMENTRY))
 		return fail_entry(v, vmx->exit_reason);
 	if (unlikely((vmx->idt_vectoring_info & INTR_INFO_VALID) &&
-		     !may_interrupt_delivery(reason) &&
-		     reason != EXIT_REASON_EXTERNAL_INTERRUPT &&
+		     !may_interrupt_delivery(reason) && reason != EXIT_REASON_EXTERNAL_INTERRUPT &&
 		     reason != EXIT_REASON_TRIPLE_FAULT)) {
-		u64 data[5] = { vmx->idt_vectoring_info, vmx->exit_reason, kvm_exit_info_1(v) };
+		u64 data[5] = {vmx->idt_vectoring_info, vmx->exit_reason, kvm_exit_info_1(v)};
 		unsigned n = 3;
 
 		if (reason == EXIT_REASON_EPT_MISCONFIG)
@@ -347,7 +338,7 @@ int vmx_handle_exit(struct kvm_vcpu *v, enum exit_fastpath fast)
 	if (likely(reason < ARRAY_SIZE(handlers) && handlers[reason]))
 		return handlers[reason](v);
 
-	u64 data[2] = { vmx->exit_reason, v->idx };
+	u64 data[2] = {vmx->exit_reason, v->idx};
 
 	return kvm_exit_internal_error(v, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, data, 2);
 }

@@ -68,7 +68,7 @@ static void pass(struct kvm_vcpu *v, u32 index, u32 type)
 		bitmap_pass(bitmap, index, true);
 }
 
-#define PASS_R  KVM_MSR_FILTER_READ
+#define PASS_R	KVM_MSR_FILTER_READ
 #define PASS_RW (KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE)
 
 /* Rebuilds the bitmap: a filter or the guest's CPUID changed. */

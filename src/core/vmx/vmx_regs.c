@@ -12,42 +12,27 @@ void vmx_cache_reg(struct kvm_vcpu *v, enum kvm_reg reg)
 	u64 owned;
 
 	switch ((unsigned)reg) {
-	case RSP:
-		v->hw->gpr[RSP] = vmcs_read(v, GUEST_RSP);
-		break;
-	case VCPU_REG_RIP:
-		r->rip = vmcs_read(v, GUEST_RIP);
-		break;
-	case VCPU_EXREG_RFLAGS:
-		r->rflags = vmcs_read(v, GUEST_RFLAGS);
-		break;
+	case RSP: v->hw->gpr[RSP] = vmcs_read(v, GUEST_RSP); break;
+	case VCPU_REG_RIP: r->rip = vmcs_read(v, GUEST_RIP); break;
+	case VCPU_EXREG_RFLAGS: r->rflags = vmcs_read(v, GUEST_RFLAGS); break;
 	case VCPU_EXREG_PDPTR:
 		for (unsigned i = 0; i < 4; i++)
 			r->pdptr[i] = vmcs_read(v, GUEST_PDPTR0 + 2 * i);
 		break;
-	case VCPU_EXREG_SEGMENTS:
-		r->seg_fields = 0;
-		break;
+	case VCPU_EXREG_SEGMENTS: r->seg_fields = 0; break;
 	case VCPU_EXREG_CR0:
 		/* The other bits only change through us: the cache has them even now. */
 		owned = v->arch->cr0_guest_owned;
 		r->cr0 = (r->cr0 & ~owned) | (vmcs_read(v, GUEST_CR0) & owned);
 		break;
-	case VCPU_EXREG_CR3:
-		r->cr3 = vmcs_read(v, GUEST_CR3);
-		break;
+	case VCPU_EXREG_CR3: r->cr3 = vmcs_read(v, GUEST_CR3); break;
 	case VCPU_EXREG_CR4:
 		owned = v->arch->cr4_guest_owned;
 		r->cr4 = (r->cr4 & ~owned) | (vmcs_read(v, GUEST_CR4) & owned);
 		break;
-	case VCPU_EXREG_EXIT_INFO_1:
-		r->exit_info_1 = vmcs_read(v, EXIT_QUALIFICATION);
-		break;
-	case VCPU_EXREG_EXIT_INFO_2:
-		r->exit_info_2 = (u32)vmcs_read(v, VM_EXIT_INTR_INFO);
-		break;
-	default:
-		BUG("register %u is not lazy", reg);
+	case VCPU_EXREG_EXIT_INFO_1: r->exit_info_1 = vmcs_read(v, EXIT_QUALIFICATION); break;
+	case VCPU_EXREG_EXIT_INFO_2: r->exit_info_2 = (u32)vmcs_read(v, VM_EXIT_INTR_INFO); break;
+	default: BUG("register %u is not lazy", reg);
 	}
 	regcache_mark_available(r, reg);
 }
@@ -135,7 +120,7 @@ void vmx_set_segment(struct kvm_vcpu *v, const struct isa_seg *s, unsigned seg)
 	 * descriptors restored by user space lack the accessed bit that a loaded segment always has
 	 * (SDM, 27.3.1.2): set it, except in LDTR, whose type has none.
 	 */
-	if (seg != LDTR && !(new.ar & SEG_AR_UNUSABLE))
+	if (seg != LDTR && !(new.ar &SEG_AR_UNUSABLE))
 		new.ar |= 1;
 	vmcs_write(v, GUEST_ES_SELECTOR + 2 * seg, new.sel);
 	vmcs_write(v, GUEST_ES_BASE + 2 * seg, new.base);
@@ -189,8 +174,8 @@ bool vmx_is_valid_cr4(struct kvm_vcpu *v, u64 cr4)
 }
 
 /* Bits the guest may change without us: nothing in the core hangs on them between exits. */
-#define CR4_POSSIBLE_GUEST_OWNED                                                                   \
-	(CR4_PVI | CR4_DE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_PGE | CR4_TSD |            \
+#define CR4_POSSIBLE_GUEST_OWNED                                                        \
+	(CR4_PVI | CR4_DE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_PGE | CR4_TSD | \
 	 CR4_FSGSBASE)
 
 void vmx_set_cr4_guest_host_mask(struct kvm_vcpu *v)

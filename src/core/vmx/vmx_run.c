@@ -3,9 +3,9 @@
 #include "core/vmx/vmx.h"
 
 /*
- * The two moments of the register cache (docs/register-cache.md), in this order here as in every back
- * end: what is dirty is stored, then nothing is dirty, then the guest runs, then the lazy set is in
- * the VMCS only.
+ * The two moments of the register cache (docs/register-cache.md), in this order here as in every
+ * back end: what is dirty is stored, then nothing is dirty, then the guest runs, then the lazy set
+ * is in the VMCS only.
  */
 enum exit_fastpath vmx_vcpu_run(struct kvm_vcpu *v)
 {

@@ -10,8 +10,8 @@
 #include "core/vmx/vmx.h"
 #include "spec/msr.h"
 
-/* @must: without which nothing goes; @want: used if there. SDM, A.3: the low half of a capability MSR
- * has the bits that must be 1, the high half those that may be. */
+/* @must: without which nothing goes; @want: used if there. SDM, A.3: the low half of a capability
+ * MSR has the bits that must be 1, the high half those that may be. */
 static int adjust_controls(u32 must, u32 want, u32 msr, u32 *out)
 {
 	u64 cap;
@@ -51,8 +51,8 @@ int vmx_config_init(struct vmx_config *c, const struct kvm_params *p)
 
 	must = PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS;
 	if (adjust_controls(must, 0,
-			    true_ctls ? MSR_IA32_VMX_TRUE_PINBASED_CTLS :
-					MSR_IA32_VMX_PINBASED_CTLS,
+			    true_ctls ? MSR_IA32_VMX_TRUE_PINBASED_CTLS
+				      : MSR_IA32_VMX_PINBASED_CTLS,
 			    &c->pin))
 		return -EIO;
 
@@ -61,8 +61,8 @@ int vmx_config_init(struct vmx_config *c, const struct kvm_params *p)
 	       CPU_BASED_MWAIT_EXITING | CPU_BASED_MONITOR_EXITING | CPU_BASED_RDPMC_EXITING |
 	       CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_ACTIVATE_SECONDARY_CONTROLS;
 	if (adjust_controls(must, 0,
-			    true_ctls ? MSR_IA32_VMX_TRUE_PROCBASED_CTLS :
-					MSR_IA32_VMX_PROCBASED_CTLS,
+			    true_ctls ? MSR_IA32_VMX_TRUE_PROCBASED_CTLS
+				      : MSR_IA32_VMX_PROCBASED_CTLS,
 			    &c->cpu))
 		return -EIO;
 
@@ -133,8 +133,8 @@ static void vmx_init_host_state(struct kvm_vcpu *v)
 {
 	const struct vmx_config *c = vmx_of(v)->config;
 
-	vmcs_write(v, HOST_CR0, (CR0_PE | CR0_PG | CR0_NE | CR0_ET | CR0_WP | c->cr0_fixed0) &
-					c->cr0_fixed1);
+	vmcs_write(v, HOST_CR0,
+		   (CR0_PE | CR0_PG | CR0_NE | CR0_ET | CR0_WP | c->cr0_fixed0) & c->cr0_fixed1);
 	vmcs_write(v, HOST_CR3, 0);
 	vmcs_write(v, HOST_CR4, (CR4_PAE | CR4_VMXE | c->cr4_fixed0) & c->cr4_fixed1);
 	vmcs_write(v, HOST_CS_SELECTOR, 0x08);
@@ -390,9 +390,9 @@ static void vmx_get_exit_info(struct kvm_vcpu *v, u32 *reason, u64 *info1, u64 *
 	*info1 = kvm_exit_info_1(v);
 	*info2 = vmx_of(v)->idt_vectoring_info;
 	*intr_info = kvm_exit_info_2(v);
-	*error = *intr_info & INTR_INFO_DELIVER_ERR_CODE ?
-			 (u32)vmcs_read(v, VM_EXIT_INTR_ERROR_CODE) :
-			 0;
+	*error = *intr_info & INTR_INFO_DELIVER_ERR_CODE
+			 ? (u32)vmcs_read(v, VM_EXIT_INTR_ERROR_CODE)
+			 : 0;
 }
 
 static void vmx_update_cr8_intercept(struct kvm_vcpu *v, int tpr, int irr)

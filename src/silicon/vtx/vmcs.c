@@ -14,7 +14,8 @@
 	HOMES_SEG(H, ES)                                                                           \
 	HOMES_SEG(H, CS)                                                                           \
 	HOMES_SEG(H, SS)                                                                           \
-	HOMES_SEG(H, DS) HOMES_SEG(H, FS) HOMES_SEG(H, GS) HOMES_SEG(H, LDTR) HOMES_SEG(H, TR) H(  \
+	HOMES_SEG(H, DS)                                                                           \
+	HOMES_SEG(H, FS) HOMES_SEG(H, GS) HOMES_SEG(H, LDTR) HOMES_SEG(H, TR) H(                   \
 		GUEST_GDTR_BASE, s.gdtr.base) H(GUEST_GDTR_LIMIT, s.gdtr.limit) H(GUEST_IDTR_BASE, \
 										  s.idtr.base)     \
 		H(GUEST_IDTR_LIMIT, s.idtr.limit) H(GUEST_CR0, s.cr0) H(GUEST_CR3, s.cr3) H(       \

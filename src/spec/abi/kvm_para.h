@@ -7,44 +7,44 @@
 
 #define KVM_CPUID_SIGNATURE 0x40000000
 #define KVM_CPUID_FEATURES  0x40000001
-#define KVM_SIGNATURE       "KVMKVMKVM\0\0\0"
+#define KVM_SIGNATURE	    "KVMKVMKVM\0\0\0"
 
-#define KVM_FEATURE_CLOCKSOURCE            0
-#define KVM_FEATURE_NOP_IO_DELAY           1
-#define KVM_FEATURE_MMU_OP                 2
-#define KVM_FEATURE_CLOCKSOURCE2           3
-#define KVM_FEATURE_ASYNC_PF               4
-#define KVM_FEATURE_STEAL_TIME             5
-#define KVM_FEATURE_PV_EOI                 6
-#define KVM_FEATURE_PV_UNHALT              7
-#define KVM_FEATURE_PV_TLB_FLUSH           9
-#define KVM_FEATURE_ASYNC_PF_VMEXIT        10
-#define KVM_FEATURE_PV_SEND_IPI            11
-#define KVM_FEATURE_POLL_CONTROL           12
-#define KVM_FEATURE_PV_SCHED_YIELD         13
-#define KVM_FEATURE_ASYNC_PF_INT           14
-#define KVM_FEATURE_MSI_EXT_DEST_ID        15
-#define KVM_FEATURE_HC_MAP_GPA_RANGE       16
-#define KVM_FEATURE_MIGRATION_CONTROL      17
+#define KVM_FEATURE_CLOCKSOURCE		   0
+#define KVM_FEATURE_NOP_IO_DELAY	   1
+#define KVM_FEATURE_MMU_OP		   2
+#define KVM_FEATURE_CLOCKSOURCE2	   3
+#define KVM_FEATURE_ASYNC_PF		   4
+#define KVM_FEATURE_STEAL_TIME		   5
+#define KVM_FEATURE_PV_EOI		   6
+#define KVM_FEATURE_PV_UNHALT		   7
+#define KVM_FEATURE_PV_TLB_FLUSH	   9
+#define KVM_FEATURE_ASYNC_PF_VMEXIT	   10
+#define KVM_FEATURE_PV_SEND_IPI		   11
+#define KVM_FEATURE_POLL_CONTROL	   12
+#define KVM_FEATURE_PV_SCHED_YIELD	   13
+#define KVM_FEATURE_ASYNC_PF_INT	   14
+#define KVM_FEATURE_MSI_EXT_DEST_ID	   15
+#define KVM_FEATURE_HC_MAP_GPA_RANGE	   16
+#define KVM_FEATURE_MIGRATION_CONTROL	   17
 #define KVM_FEATURE_CLOCKSOURCE_STABLE_BIT 24
 
-#define MSR_KVM_WALL_CLOCK            0x11
-#define MSR_KVM_SYSTEM_TIME           0x12
-#define MSR_KVM_WALL_CLOCK_NEW        0x4b564d00
-#define MSR_KVM_SYSTEM_TIME_NEW       0x4b564d01
-#define MSR_KVM_ASYNC_PF_EN           0x4b564d02
-#define MSR_KVM_STEAL_TIME            0x4b564d03
-#define MSR_KVM_PV_EOI_EN             0x4b564d04
-#define MSR_KVM_POLL_CONTROL          0x4b564d05
-#define MSR_KVM_ASYNC_PF_INT          0x4b564d06
-#define MSR_KVM_ASYNC_PF_ACK          0x4b564d07
-#define MSR_KVM_MIGRATION_CONTROL     0x4b564d08
-#define KVM_MSR_ENABLED               1ull
+#define MSR_KVM_WALL_CLOCK	  0x11
+#define MSR_KVM_SYSTEM_TIME	  0x12
+#define MSR_KVM_WALL_CLOCK_NEW	  0x4b564d00
+#define MSR_KVM_SYSTEM_TIME_NEW	  0x4b564d01
+#define MSR_KVM_ASYNC_PF_EN	  0x4b564d02
+#define MSR_KVM_STEAL_TIME	  0x4b564d03
+#define MSR_KVM_PV_EOI_EN	  0x4b564d04
+#define MSR_KVM_POLL_CONTROL	  0x4b564d05
+#define MSR_KVM_ASYNC_PF_INT	  0x4b564d06
+#define MSR_KVM_ASYNC_PF_ACK	  0x4b564d07
+#define MSR_KVM_MIGRATION_CONTROL 0x4b564d08
+#define KVM_MSR_ENABLED		  1ull
 
 #define KVM_HC_VAPIC_POLL_IRQ 1
-#define KVM_HC_KICK_CPU       5
+#define KVM_HC_KICK_CPU	      5
 #define KVM_HC_CLOCK_PAIRING  9
-#define KVM_HC_SEND_IPI       10
+#define KVM_HC_SEND_IPI	      10
 #define KVM_HC_SCHED_YIELD    11
 #define KVM_HC_MAP_GPA_RANGE  12
 /* Returned in RAX */
@@ -84,8 +84,8 @@ struct kvm_steal_time {
 	u32 pad[11];
 };
 _Static_assert(sizeof(struct kvm_steal_time) == 64, "guest ABI");
-#define KVM_VCPU_PREEMPTED      1
-#define KVM_VCPU_FLUSH_TLB      2
+#define KVM_VCPU_PREEMPTED	1
+#define KVM_VCPU_FLUSH_TLB	2
 #define KVM_STEAL_RESERVED_MASK 0x3eull
 
 struct kvm_clock_pairing {

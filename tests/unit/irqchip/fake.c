@@ -52,9 +52,7 @@ void fake_sleep_us(unsigned us)
 	nanosleep(&ts, NULL);
 }
 
-void kvm_device_wrote(struct kvm *kvm)
-{
-}
+void kvm_device_wrote(struct kvm *kvm) {}
 
 struct kvm *fake_vm_ids(enum fake_irqchip chip, unsigned nvcpus, const u32 *ids)
 {

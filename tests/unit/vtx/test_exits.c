@@ -23,7 +23,7 @@
 #define IS_REG		(1u << 10)
 /* [rax] in 64-bit mode */
 /* 32-bit operand size; table 28-10 leaves the bit undefined in 64-bit mode. */
-#define OP32 (1u << 11)
+#define OP32   (1u << 11)
 #define AT_RAX (ADDR64 | SEG(DS) | NO_INDEX | BASE(RAX))
 /* [rbx + rcx * 4 + 0x10] and [r9 + r10 * 8 - 8] */
 #define AT_RBX_RCX (ADDR64 | SEG(DS) | INDEX(RCX, 2) | BASE(RBX))
@@ -139,10 +139,11 @@ struct row {
 	ROW(mwait, "mwait", cpu1_all, 36, 0, 3, NO_INFO, 0)                                       \
 	ROW(monitor, "monitor", cpu1_all, 39, 0, 3, NO_INFO, 0)                                   \
 	ROW(pause, "pause", cpu1_all, 40, 0, 2, NO_INFO, 0)                                       \
-	ROW(sgdt, "sgdt [rax]", cpu1_all, 46, 0, 3, OP32 | AT_RAX, 0)                                    \
-	ROW(sidt, "sidt [rbx + rcx * 4 + 0x10]", cpu1_all, 46, 0x10, 5, OP32 | AT_RBX_RCX | 1 << 28, 0)  \
-	ROW(lgdt, "lgdt [rax]", cpu1_all, 46, 0, 3, OP32 | AT_RAX | 2 << 28, 0)                          \
-	ROW(lidt, "lidt [rax]", cpu1_all, 46, 0, 3, OP32 | AT_RAX | 3 << 28, 0)                          \
+	ROW(sgdt, "sgdt [rax]", cpu1_all, 46, 0, 3, OP32 | AT_RAX, 0)                             \
+	ROW(sidt, "sidt [rbx + rcx * 4 + 0x10]", cpu1_all, 46, 0x10, 5,                           \
+	    OP32 | AT_RBX_RCX | 1 << 28, 0)                                                       \
+	ROW(lgdt, "lgdt [rax]", cpu1_all, 46, 0, 3, OP32 | AT_RAX | 2 << 28, 0)                   \
+	ROW(lidt, "lidt [rax]", cpu1_all, 46, 0, 3, OP32 | AT_RAX | 3 << 28, 0)                   \
 	ROW(sldt, "sldt edx", cpu1_all, 47, 0, 3, IS_REG | REG1(RDX), 0)                          \
 	ROW(str, "str [rax]", cpu1_all, 47, 0, 3, AT_RAX | 1 << 28, 0)                            \
 	ROW(lldt, "lldt r9w", cpu1_all, 47, 0, 4, IS_REG | REG1(R9) | 2 << 28, 0)                 \

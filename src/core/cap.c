@@ -179,9 +179,11 @@ static int enable_apic_bus_cycles(struct kvm *kvm, const struct kvm_enable_cap *
 int vm_check_extension(struct kvm *kvm, u32 id)
 {
 	switch (id) {
+/* clang-format off: it takes the include into the macro */
 #define CAP(id, value, enable)        \
 	case id: return (int)(value); \
 		#include "core/cap.def"
+		/* clang-format on */
 	default: return 0;
 	}
 }

@@ -149,7 +149,8 @@ static u64 cr4_reserved_bits(const struct kvm_vcpu *v, bool any)
 			 CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT);
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		if ((any || guest_cpuid_has(v, rows[i].feature)) && kvm_cpu_cap_has(rows[i].feature))
+		if ((any || guest_cpuid_has(v, rows[i].feature)) &&
+		    kvm_cpu_cap_has(rows[i].feature))
 			reserved &= ~rows[i].bit;
 	return reserved;
 }

@@ -9,9 +9,11 @@
 const char *vmx_exit_name(u32 reason)
 {
 	switch (reason & 0xffff) {
+/* clang-format off: it takes the include into the macro */
 #define EXIT(name, number)         \
 	case number: return #name; \
 		#include "spec/exit.def"
+		/* clang-format on */
 	}
 	return "?";
 }

@@ -176,30 +176,34 @@ static int enable_apic_bus_cycles(struct kvm *kvm, const struct kvm_enable_cap *
 
 /* ---- The table ---- */
 
+#define CAP(id, value, enable)                 \
+	static int value_##id(struct kvm *kvm) \
+	{                                      \
+		return (int)(value);           \
+	}
+#include "core/cap.def"
+
+static const struct {
+	u32 id;
+	int (*value)(struct kvm *kvm);
+	cap_enable_fn *enable;
+} rows[] = {
+#define CAP(id, value, enable) {id, value_##id, enable},
+#include "core/cap.def"
+};
+
 int vm_check_extension(struct kvm *kvm, u32 id)
 {
-	switch (id) {
-/* clang-format off: it takes the include into the macro */
-#define CAP(id, value, enable)        \
-	case id: return (int)(value); \
-		#include "core/cap.def"
-		/* clang-format on */
-	default: return 0;
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].id == id)
+			return rows[i].value(kvm);
+	return 0;
 }
 
 int sys_check_extension(u32 id)
 {
 	return vm_check_extension(NULL, id);
 }
-
-static const struct {
-	u32 id;
-	cap_enable_fn *enable;
-} rows[] = {
-#define CAP(id, value, enable) {id, enable},
-#include "core/cap.def"
-};
 
 int vm_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
 {

@@ -6,16 +6,15 @@
 #include "core/vmx/vmx.h"
 #include "spec/check.h"
 
+static const char *const exit_names[] = {
+#define EXIT(name, number) [number] = #name,
+#include "spec/exit.def"
+};
+
 const char *vmx_exit_name(u32 reason)
 {
-	switch (reason & 0xffff) {
-/* clang-format off: it takes the include into the macro */
-#define EXIT(name, number)         \
-	case number: return #name; \
-		#include "spec/exit.def"
-		/* clang-format on */
-	}
-	return "?";
+	reason &= 0xffff;
+	return reason < ARRAY_SIZE(exit_names) && exit_names[reason] ? exit_names[reason] : "?";
 }
 
 struct text {

@@ -47,6 +47,9 @@ static bool has_events(struct kvm_vcpu *v)
 
 	if (v->apic && lapic_has_init_sipi(v))
 		return true;
+	/* Waiting for a startup IPI: nothing else is listened to (SDM vol. 3A, 9.4.2). */
+	if (v->mp_state == KVM_MP_STATE_UNINITIALIZED || v->mp_state == KVM_MP_STATE_INIT_RECEIVED)
+		return false;
 	if (v->arch->pv_unhalted || v->arch->exception.pending)
 		return true;
 	if ((__atomic_load_n(&v->arch->nmi_queued, __ATOMIC_ACQUIRE) || v->arch->nmi_pending) &&
@@ -64,6 +67,34 @@ bool kvm_vcpu_runnable(struct kvm_vcpu *v)
 	return v->mp_state == KVM_MP_STATE_RUNNABLE || has_events(v);
 }
 
+static bool must_wake(struct kvm_vcpu *v)
+{
+	return has_events(v) || interrupted(v) ||
+	       __atomic_load_n(&v->run->immediate_exit, __ATOMIC_ACQUIRE);
+}
+
+/* kvm.halt_poll_ns, KVM_CAP_HALT_POLL: a short halt is cheaper awake. True if it was one. */
+static bool halt_poll(struct kvm_vcpu *v, u64 start)
+{
+	u64 budget = v->kvm->arch->max_halt_poll_ns, now = start;
+
+	if (!budget || v->mp_state != KVM_MP_STATE_HALTED)
+		return false;
+	kvm_stat_inc(v, halt_attempted_poll);
+	do {
+		lapic_sync(v);
+		if (must_wake(v)) {
+			kvm_stat_inc(v, halt_successful_poll);
+			v->arch->stat.halt_poll_success_ns += now - start;
+			return true;
+		}
+		__builtin_ia32_pause();
+		now = kvm_now_ns(v->kvm);
+	} while (now - start < budget);
+	v->arch->stat.halt_poll_fail_ns += now - start;
+	return false;
+}
+
 /* Sleeps until there is something to do. 0 or -EINTR. */
 static int vcpu_sleep(struct kvm_vcpu *v)
 {
@@ -71,14 +102,15 @@ static int vcpu_sleep(struct kvm_vcpu *v)
 	u32 seen;
 	int ret = 0;
 
+	if (halt_poll(v, start))
+		return 0;
 	v->arch->stat.blocking = 1;
 	kvm_steal_time_set_preempted(v);
 	for (;;) {
 		seen = vcpu_wait_prepare(v);
 		if (v->apic)
 			lapic_sync(v);
-		if (has_events(v) || interrupted(v) ||
-		    __atomic_load_n(&v->run->immediate_exit, __ATOMIC_ACQUIRE))
+		if (must_wake(v))
 			break;
 		deadline = v->apic && v->mp_state == KVM_MP_STATE_HALTED ? lapic_timer_expires(v)
 									 : ~0ull;

@@ -25,6 +25,32 @@
 struct tlb;
 struct interp;
 struct code_registry;
+struct jit;
+
+/*
+ * What translated code (jit/) needs of its cpu, addressed through GS.
+ */
+#define JIT_JC_SIZE	4096
+#define JIT_GEN_SHIFT	57 /* linear addresses are canonical: bits 63..57 are free */
+#define JIT_GEN_MAX	126
+#define JIT_JC_EMPTY	(127ull << JIT_GEN_SHIFT)
+struct jit_jc {
+	u64 tag; /* linear address xor generation << JIT_GEN_SHIFT */
+	const void *code;
+};
+struct jit_cpu {
+	struct sil_cpu *self;
+	struct jit_jc *jc; /* JIT_JC_SIZE entries: where jumps to linear addresses lead */
+	/* Generation of the current TLB bank's execute entries, shifted; 0: not known, matches no
+	 * entry. */
+	u64 xgen;
+	u64 pc_page; /* linear page of the code being run */
+	u16 fl;	     /* status flags: AH as of LAHF, AL = OF */
+	u64 tmp[2];
+	u64 host_gs;
+	unsigned last_gen;
+	bool step;	/* the next instruction is the interpreter's */
+};
 
 /* c.request. The engine looks at the word after every block and REP iteration. */
 #define SIL_REQ_KICK   BIT(0) /* interrupt for root mode; the vendor clears it when it exits */
@@ -124,6 +150,7 @@ struct sil_machine {
 	u8 maxphyaddr;
 	u64 cpuid_bits[SIL_CPUID_BITS / 64]; /* flags of spec/cpuid.def that are on */
 	u64 cr4_supported;		     /* as cpu_cr4_supported */
+	struct jit *jit; /* NULL: the interpreter runs everything */
 	struct code_registry *code; /* pages that code was decoded from (interp/codepage.h) */
 	u64 code_epoch; /* pages compared with memory in an older one are compared again; atomic */
 	pthread_mutex_t cpus_lock; /* guards the list and each cpu's shoot-down queue */
@@ -144,6 +171,7 @@ struct sil_cpu {
 	struct sil_cpu *next; /* m->cpus */
 	struct tlb *tlb;
 	struct interp *interp;
+	struct jit_cpu j;
 	void *vendor; /* of virt: struct vtx_cpu, ... */
 
 	/* ---- set by the vendor ---- */

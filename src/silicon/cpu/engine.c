@@ -12,6 +12,7 @@
 #include "silicon/cpu/debug.h"
 #include "silicon/interp/codepage.h"
 #include "silicon/interp/interp.h"
+#include "silicon/jit/door.h"
 #include "silicon/paging/tlb.h"
 
 /* ---- Delivery ---------------------------------------------------------------------------------
@@ -319,6 +320,8 @@ void engine_run(struct sil_cpu *cpu)
 	cpu->aborted = NULL;
 	cpu->mem_error_pending = false;
 	code_cpu_enter(cpu);
+	if (cpu->m->jit)
+		jit_cpu_enter(cpu);
 	__atomic_fetch_or(&c->request, SIL_REQ_EVENT, __ATOMIC_SEQ_CST);
 
 	cpu->guard.owns = owns;
@@ -338,6 +341,8 @@ void engine_run(struct sil_cpu *cpu)
 	default: /* ISA_THROW_EXIT */
 		engine_abort_insn(cpu);
 		guard_leave(&cpu->guard);
+		if (cpu->m->jit)
+			jit_cpu_leave(cpu);
 		code_cpu_leave(cpu);
 		return;
 	}
@@ -351,5 +356,7 @@ void engine_run(struct sil_cpu *cpu)
 		cpu->inject_valid = false;
 		deliver(cpu, &cpu->inject);
 	}
+	if (cpu->m->jit)
+		jit_loop(cpu);
 	interp_loop(cpu);
 }

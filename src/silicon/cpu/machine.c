@@ -9,6 +9,7 @@
 #include "isa/feat.h"
 #include "silicon/interp/codepage.h"
 #include "silicon/interp/interp.h"
+#include "silicon/jit/door.h"
 #include "silicon/paging/tlb.h"
 
 int cpu_machine_create(const struct sil_config *cfg, const struct sil_virt_ops *virt,
@@ -17,7 +18,7 @@ int cpu_machine_create(const struct sil_config *cfg, const struct sil_virt_ops *
 	struct sil_machine *m;
 	int r;
 
-	if (cfg->engine == SIL_ENGINE_JIT)
+	if (cfg->engine == SIL_ENGINE_JIT && !jit_supported())
 		return -ENOTSUP;
 	r = guard_install();
 	if (r)
@@ -34,9 +35,12 @@ int cpu_machine_create(const struct sil_config *cfg, const struct sil_virt_ops *
 	pthread_mutex_init(&m->cpus_lock, NULL);
 	pthread_mutex_init(&m->split_lock, NULL);
 	r = code_registry_create(m);
+	if (!r && cfg->engine == SIL_ENGINE_JIT)
+		r = jit_create(m);
 	if (!r && virt->machine_init)
 		r = virt->machine_init(m);
 	if (r) {
+		jit_destroy(m);
 		code_registry_destroy(m);
 		free(m);
 		return r;
@@ -50,6 +54,7 @@ void sil_machine_destroy(struct sil_machine *m)
 	BUG_ON(m->cpus);
 	if (m->virt->machine_fini)
 		m->virt->machine_fini(m);
+	jit_destroy(m);
 	code_registry_destroy(m);
 	pthread_mutex_destroy(&m->cpus_lock);
 	pthread_mutex_destroy(&m->split_lock);
@@ -76,6 +81,8 @@ int sil_cpu_create(struct sil_machine *m, struct sil_cpu **out)
 	r = tlb_create(cpu);
 	if (!r)
 		r = interp_create(cpu);
+	if (!r && m->jit)
+		r = jit_cpu_create(cpu);
 	if (r)
 		goto fail;
 	isa_reset(&cpu->c, false);
@@ -91,6 +98,7 @@ int sil_cpu_create(struct sil_machine *m, struct sil_cpu **out)
 	*out = cpu;
 	return 0;
 fail:
+	jit_cpu_destroy(cpu);
 	interp_destroy(cpu);
 	tlb_destroy(cpu);
 	free(cpu);
@@ -110,6 +118,7 @@ void sil_cpu_destroy(struct sil_cpu *cpu)
 	pthread_mutex_unlock(&m->cpus_lock);
 	if (m->virt->cpu_fini)
 		m->virt->cpu_fini(cpu);
+	jit_cpu_destroy(cpu);
 	interp_destroy(cpu);
 	tlb_destroy(cpu);
 	free(cpu);
@@ -174,5 +183,5 @@ const struct sil_counters *sil_counters(const struct sil_cpu *cpu)
 
 const char *sil_engine_name(const struct sil_machine *m)
 {
-	return "interp";
+	return m->jit ? "jit" : "interp";
 }

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "silicon/interp/interp.h"
+#include "silicon/jit/door.h"
 #include "silicon/paging/tlb.h"
 
 int code_registry_create(struct sil_machine *m)
@@ -132,11 +133,15 @@ void code_serve(struct sil_cpu *cpu)
 	if (all_drops)
 		interp_drop_all(cpu);
 	for (k = 0; k < n; k++) {
-		if (todo[k].drop)
+		if (todo[k].drop) {
 			interp_drop_page(cpu, todo[k].page);
-		else
+			all_drops = true;
+		} else {
 			tlb_drop_writes(cpu, todo[k].page);
+		}
 	}
+	if (all_drops && cpu->m->jit)
+		jit_lost(cpu);
 	__atomic_store_n(&cpu->shoot_done, seq, __ATOMIC_SEQ_CST);
 }
 
@@ -214,6 +219,7 @@ int code_add(struct sil_cpu *cpu, hva_t hva, unsigned len)
 			return -ENOMEM;
 		}
 		p->page = page;
+		p->serial = ++r->serial;
 		*slot = p;
 		r->npages++;
 		__atomic_fetch_add(&r->filter[code_filter_index(page)], 1, __ATOMIC_SEQ_CST);
@@ -231,6 +237,32 @@ int code_add(struct sil_cpu *cpu, hva_t hva, unsigned len)
 		p->settled = true;
 	pthread_mutex_unlock(&r->lock);
 	return 0;
+}
+
+u64 code_serial(struct code_registry *r, hva_t page)
+{
+	struct code_page *p;
+	u64 serial;
+
+	pthread_mutex_lock(&r->lock);
+	p = *slot_of(r, page);
+	serial = p ? p->serial : 0;
+	pthread_mutex_unlock(&r->lock);
+	return serial;
+}
+
+bool code_commit(struct code_registry *r, hva_t page, u64 serial, void (*fn)(void *), void *arg)
+{
+	struct code_page *p;
+	bool ok;
+
+	pthread_mutex_lock(&r->lock);
+	p = *slot_of(r, page);
+	ok = p && p->serial == serial;
+	if (ok)
+		fn(arg);
+	pthread_mutex_unlock(&r->lock);
+	return ok;
 }
 
 bool code_covered(struct code_registry *r, hva_t hva, u64 len)
@@ -255,6 +287,8 @@ static void forget(struct sil_machine *m, struct sil_cpu *writer, struct code_pa
 	*slot = p->next;
 	r->npages--;
 	__atomic_fetch_sub(&r->filter[code_filter_index(p->page)], 1, __ATOMIC_SEQ_CST);
+	if (m->jit)
+		jit_forget_page(m, p->page);
 	/* Posted under the lock: who registers the page again comes after this in every queue. */
 	post_all(m, writer, p->page, true);
 	free(p);
@@ -276,8 +310,11 @@ static void written(struct sil_machine *m, struct sil_cpu *cpu, hva_t hva, unsig
 	if (hit)
 		forget(m, cpu, slot);
 	pthread_mutex_unlock(&r->lock);
-	if (hit && cpu)
+	if (hit && cpu) {
 		interp_drop_page(cpu, hva & PAGE_MASK);
+		if (m->jit)
+			jit_lost(cpu);
+	}
 }
 
 /* Calls for many pages walk the registry instead of the range. */

@@ -25,6 +25,7 @@ struct code_page {
 	/* No cpu has a write entry for it any more. Until then every cpu that wants blocks of the
 	 * page makes sure itself. */
 	bool settled;
+	u64 serial; /* of this registration */
 	u64 covered[PAGE_SIZE / 64]; /* bytes that blocks were made from, of any cpu */
 };
 
@@ -32,6 +33,7 @@ struct code_registry {
 	pthread_mutex_t lock;
 	struct code_page *hash[CODE_HASH_SIZE];
 	unsigned npages;
+	u64 serial;
 	/* Number of registered pages by hash, read without the lock: 0 means certainly none. */
 	u16 filter[CODE_FILTER_SIZE];
 };
@@ -58,6 +60,10 @@ static inline bool code_is_page(struct code_registry *r, hva_t page)
  * 0 or -ENOMEM. Serves shoot-downs while it waits: this cpu's blocks may be dropped.
  */
 int code_add(struct sil_cpu *cpu, hva_t hva, unsigned len);
+/* Serial number of @page's registration, 0 if it is not registered. Any thread. */
+u64 code_serial(struct code_registry *r, hva_t page);
+/* Calls @fn with the lock held if @page still has the registration @serial. Any thread. */
+bool code_commit(struct code_registry *r, hva_t page, u64 serial, void (*fn)(void *), void *arg);
 /* Does the range touch registered bytes? Any thread. */
 bool code_covered(struct code_registry *r, hva_t hva, u64 len);
 /* Bytes at [@hva, @hva + @len) have been written. @cpu: the writer, or NULL. Any thread. */

@@ -73,6 +73,10 @@ const struct isa_insn *block_cross(struct sil_cpu *cpu, u64 la);
 void interp_drop_page(struct sil_cpu *cpu, hva_t page);
 void interp_drop_all(struct sil_cpu *cpu);
 
+/* One instruction with all that hangs on boundaries: breakpoints, RF, shadows, single step. */
+void interp_step(struct sil_cpu *cpu);
+/* Runs the guest until it is in 64-bit mode at an instruction boundary. */
+void interp_until_long(struct sil_cpu *cpu);
 /* Runs the guest; leaves only by a throw. */
 __noreturn void interp_loop(struct sil_cpu *cpu);
 

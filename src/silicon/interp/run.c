@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The interpreter's loop. */
+#include "base/log.h"
 #include "isa/insn_table.h"
 #include "silicon/cpu/debug.h"
 #include "silicon/cpu/engine.h"
@@ -30,7 +31,7 @@ static __noinline void fetch_page(struct sil_cpu *cpu, u64 la)
  * One instruction, with everything that hangs on instruction boundaries: breakpoints, RF, shadows,
  * single step. SDM vol. 3B, 18.3.1; vol. 3A, 6.8.3.
  */
-static __noinline void step(struct sil_cpu *cpu)
+__noinline void interp_step(struct sil_cpu *cpu)
 {
 	struct isa_cpu *c = &cpu->c;
 	u32 shadow = c->s.interruptibility & (ISA_BLOCK_STI | ISA_BLOCK_MOVSS);
@@ -111,7 +112,8 @@ static __noinline void after(struct sil_cpu *cpu, const struct isa_insn *last, u
 	cpu_update_step(cpu);
 }
 
-void interp_loop(struct sil_cpu *cpu)
+/* @until_long: returns at an instruction boundary in 64-bit mode. */
+static __always_inline_ void loop(struct sil_cpu *cpu, bool until_long)
 {
 	struct isa_cpu *c = &cpu->c;
 	struct interp *in = cpu->interp;
@@ -125,10 +127,12 @@ void interp_loop(struct sil_cpu *cpu)
 		if (unlikely(__atomic_load_n(&c->request, __ATOMIC_RELAXED))) {
 			engine_boundary(cpu);
 			if (cpu_requested(cpu, SIL_REQ_STEP)) {
-				step(cpu);
+				interp_step(cpu);
 				continue;
 			}
 		}
+		if (until_long && c->mode == ISA_LONG64)
+			return;
 
 		la = fetch_la(c);
 		if (unlikely(la + cpu->fetch_neg_page >= PAGE_SIZE))
@@ -142,7 +146,7 @@ void interp_loop(struct sil_cpu *cpu)
 		} else {
 			b = block_get(cpu, la);
 			if (unlikely(!b)) {
-				step(cpu);
+				interp_step(cpu);
 				continue;
 			}
 			/* in->prev: making the block may have reclaimed the last one. */
@@ -153,7 +157,7 @@ void interp_loop(struct sil_cpu *cpu)
 		}
 		if (c->mode != ISA_LONG64 &&
 		    unlikely(c->s.rip + b->nbytes - 1 > c->s.seg[CS].limit)) {
-			step(cpu);
+			interp_step(cpu);
 			continue;
 		}
 		in->prev = b;
@@ -177,4 +181,15 @@ void interp_loop(struct sil_cpu *cpu)
 		if (b->check && i == b->insn + b->n)
 			after(cpu, i - 1, rip + b->nbytes);
 	}
+}
+
+void interp_loop(struct sil_cpu *cpu)
+{
+	loop(cpu, false);
+	BUG("the loop has ended");
+}
+
+void interp_until_long(struct sil_cpu *cpu)
+{
+	loop(cpu, true);
 }

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "silicon/interp/codepage.h"
+#include "silicon/jit/door.h"
 
 static struct isa_tlbe *set_of(struct tlb_bank *b, enum tlb_set s)
 {
@@ -55,9 +56,18 @@ static void *lookup(struct tlb_bank *b, enum tlb_set s, u64 la)
 	return offset < PAGE_SIZE ? (void *)(offset + e->page) : NULL;
 }
 
+/* Bit of a page in xpages. */
+static bool xpage_known(const struct tlb_bank *b, u64 la)
+{
+	return b->xpages[la >> (PAGE_SHIFT + 6) & 3] >> (la >> PAGE_SHIFT & 63) & 1;
+}
+
 static void empty_set(struct tlb_bank *b, enum tlb_set s, bool keep_global)
 {
 	unsigned w;
+
+	if (s == TLB_X)
+		b->xgen = 0;
 
 	for (w = 0; w < ISA_TLB_SIZE / 64; w++) {
 		u64 bits = b->used[s][w] & ~(keep_global ? b->global[s][w] : 0);
@@ -78,6 +88,8 @@ static void drop_page(struct tlb_bank *b, u64 la, bool keep_global)
 {
 	unsigned i = index_of(la), s;
 
+	if (xpage_known(b, la))
+		b->xgen = 0;
 	for (s = 0; s < TLB_NSETS; s++)
 		if (lookup(b, s, la) && !(keep_global && (b->global[s][i / 64] >> (i % 64) & 1)))
 			drop(b, s, i);
@@ -326,6 +338,8 @@ const u8 *tlb_fetch_ptr(struct sil_cpu *cpu, u64 la)
 		BUG("fetch from the APIC-access page did not exit");
 	}
 	code_recheck_page(cpu, (hva_t)p & PAGE_MASK);
+	if (cpu->m->jit)
+		jit_recheck_page(cpu, (hva_t)p & PAGE_MASK);
 	return p;
 }
 
@@ -420,6 +434,8 @@ void tlb_invlpg(struct sil_cpu *cpu, u64 la)
 			drop_page(b, la, false);
 			continue;
 		}
+		if (xpage_known(b, la))
+			b->xgen = 0;
 		for (s = 0; s < TLB_NSETS; s++)
 			if (lookup(b, s, la) && (b->global[s][i / 64] >> (i % 64) & 1))
 				drop(b, s, i);

@@ -30,6 +30,10 @@ struct tlb_bank {
 	u64 global[TLB_NSETS][ISA_TLB_SIZE / 64];
 	struct tlb_key key;
 	u64 stamp; /* last switched to; 0: never */
+	/* For translated code's jump cache: generation of its entries of this bank, 0 if they are
+	 * to be forgotten; which pages (by hash) it may have entries for. */
+	unsigned xgen;
+	u64 xpages[4];
 };
 
 #define NESTED_TLB_SIZE 1024
@@ -108,6 +112,7 @@ static inline void tlb_fetch_lost(struct sil_cpu *cpu)
 	/* Addresses are canonical or 32-bit when they are compared: -2^62 plus such an address
 	 * is never below PAGE_SIZE. */
 	cpu->fetch_neg_page = 1ull << 62;
+	cpu->j.xgen = 0;
 }
 
 #endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* What the engine calls of the translator. */
+#ifndef SILICON_JIT_DOOR_H
+#define SILICON_JIT_DOOR_H
+
+#include "silicon/cpu/cpu.h"
+
+/* Can this host run it: x86-64 with BMI2, LAHF and FSGSBASE. Any thread. */
+bool jit_supported(void);
+int jit_create(struct sil_machine *m); /* 0 or -errno */
+void jit_destroy(struct sil_machine *m);
+int jit_cpu_create(struct sil_cpu *cpu); /* 0 or -ENOMEM */
+void jit_cpu_destroy(struct sil_cpu *cpu);
+
+/* Around everything that may run translated code: GS base. */
+void jit_cpu_enter(struct sil_cpu *cpu);
+void jit_cpu_leave(struct sil_cpu *cpu);
+/* Runs the guest; leaves only by a throw. */
+__noreturn void jit_loop(struct sil_cpu *cpu);
+
+/* @page has left the registry of code pages (its lock is held): forget translations of it. Any
+ * thread. */
+void jit_forget_page(struct sil_machine *m, hva_t page);
+/* This cpu may have pointers to forgotten translations. Owner thread. */
+void jit_lost(struct sil_cpu *cpu);
+/* As code_recheck_page. May touch memory. Owner thread. */
+void jit_recheck_page(struct sil_cpu *cpu, hva_t page);
+
+#endif

@@ -1,0 +1,621 @@
+/* SPDX-License-Identifier: MIT */
+/* Translations of single instructions. Each returns false for forms that the handler is to run. */
+#include "silicon/jit/tr.h"
+
+/* ---- Encodings ----------------------------------------------------------------------------------
+ */
+
+void enc_parse(const struct isa_insn *i, struct enc *e)
+{
+	const u8 *p = i->raw, *end = i->raw + i->len;
+
+	memset(e, 0, sizeof(*e));
+	for (;; p++) {
+		if (*p == 0x66)
+			e->p66 = true;
+		else if (*p == 0xf0)
+			e->lock = true;
+		else if (*p == 0xf2 || *p == 0xf3)
+			e->pf = *p;
+		else if (*p != 0x67 && *p != 0x2e && *p != 0x36 && *p != 0x3e && *p != 0x26 &&
+			 *p != 0x64 && *p != 0x65)
+			break;
+	}
+	if (*p == 0xc5) {
+		e->vex = true;
+		e->rex = p[1] & 0x80 ? 0 : 4;
+		e->vvvv = ~(p[1] >> 3) & 15;
+		e->vl = p[1] >> 2 & 1;
+		e->pp = p[1] & 3;
+		e->map = 1;
+		p += 2;
+	} else if (*p == 0xc4) {
+		e->vex = true;
+		e->rex = (~p[1] >> 5 & 7) | (p[2] >> 7 << 3);
+		e->vvvv = ~(p[2] >> 3) & 15;
+		e->vl = p[2] >> 2 & 1;
+		e->pp = p[2] & 3;
+		e->map = p[1] & 31;
+		p += 3;
+	} else {
+		if ((*p & 0xf0) == 0x40)
+			e->rex = *p++;
+		if (*p == 0x0f) {
+			e->map = 1;
+			p++;
+			if (*p == 0x38 || *p == 0x3a)
+				e->map = *p++ == 0x38 ? 2 : 3;
+		}
+	}
+	e->op = *p++;
+	if (i->modrm_off) {
+		unsigned mod, rm;
+
+		e->modrm = *p++;
+		mod = e->modrm >> 6;
+		rm = e->modrm & 7;
+		if (mod != 3) {
+			if (rm == 4) {
+				if (mod == 0 && (*p & 7) == 5)
+					p += 4;
+				p++;
+			} else if (mod == 0 && rm == 5) {
+				p += 4;
+			}
+			p += mod == 1 ? 1 : mod == 2 ? 4 : 0;
+		}
+	}
+	e->imm = p;
+	e->nimm = (unsigned)(end - p);
+}
+
+/* Is the reg field of ModRM part of the opcode? */
+static bool reg_is_opcode(const struct enc *e)
+{
+	if (e->map == 0) {
+		switch (e->op) {
+		case 0x80 ... 0x83:
+		case 0xc0:
+		case 0xc1:
+		case 0xc6:
+		case 0xc7:
+		case 0xd0 ... 0xd3:
+		case 0xf6:
+		case 0xf7:
+		case 0xfe:
+		case 0xff: return true;
+		}
+	} else if (e->map == 1) {
+		return e->op == 0xba || e->op == 0xc7 || (e->op >= 0x90 && e->op <= 0x9f);
+	}
+	return false;
+}
+
+static bool has_mem(const struct isa_insn *i)
+{
+	unsigned k;
+
+	for (k = 0; k < i->nops; k++)
+		if (i->o[k].kind == OK_MEM)
+			return true;
+	return false;
+}
+
+static bool has_high(const struct isa_insn *i)
+{
+	unsigned k;
+
+	for (k = 0; k < i->nops; k++)
+		if (i->o[k].kind == OK_GPRH)
+			return true;
+	return false;
+}
+
+/* Prefixes, REX, opcode, ModRM, immediate. @reg, @rm: host registers; @mem: [rm], T1. */
+static void put_insn(struct tr *t, const struct enc *e, unsigned reg, unsigned rm, bool mem)
+{
+	unsigned rex = (e->rex & 8) | (reg >> 3 << 2) | rm >> 3;
+	u8 **p = &t->p;
+
+	if (e->lock)
+		put8(p, 0xf0);
+	if (e->p66)
+		put8(p, 0x66);
+	if (e->pf)
+		put8(p, e->pf);
+	if (rex || e->rex)
+		put8(p, 0x40 | rex);
+	if (e->map)
+		put8(p, 0x0f);
+	if (e->map > 1)
+		put8(p, e->map == 2 ? 0x38 : 0x3a);
+	put8(p, e->op);
+	put8(p, (mem ? 0 : 0xc0) | (reg & 7) << 3 | (rm & 7));
+	memcpy(*p, e->imm, e->nimm);
+	*p += e->nimm;
+}
+
+/* Writes the scratch register back in which a spilled guest register was. */
+static void write_back(struct tr *t, unsigned guest, unsigned host)
+{
+	if (host_of(guest) == NO_HOST)
+		emit_gs_store(&t->p, host, GS_GPR(guest));
+}
+
+/* The instruction's bytes without prefixes that have no meaning for it here. */
+static void put_raw(struct tr *t)
+{
+	const struct isa_insn *i = t->i;
+	unsigned k;
+	bool prefixes = true;
+
+	for (k = 0; k < i->len; k++) {
+		u8 b = i->raw[k];
+
+		if (prefixes && (b == 0x2e || b == 0x36 || b == 0x3e || b == 0x26 || b == 0x64 ||
+				 b == 0x65 || b == 0x67))
+			continue;
+		if (b != 0x66 && b != 0xf2 && b != 0xf3 && b != 0xf0)
+			prefixes = false;
+		put8(&t->p, b);
+	}
+}
+
+static void before(struct tr *t, unsigned attr)
+{
+	if (attr & F_R)
+		tr_need_flags(t);
+}
+
+static void after(struct tr *t, unsigned attr)
+{
+	if (attr & F_W)
+		tr_set_flags(t);
+}
+
+/* ---- ModRM instructions -------------------------------------------------------------------------
+ */
+
+static bool copy_mem(struct tr *t, unsigned attr, const struct enc *e)
+{
+	const struct isa_insn *i = t->i;
+	bool first = i->o[0].kind == OK_MEM, ext = reg_is_opcode(e);
+	bool write = (first && !(attr & M_R)) || (attr & D_2);
+	unsigned guest = (e->modrm >> 3 & 7) | (e->rex & 4) << 1, reg = guest & 7;
+	struct cold *c;
+
+	if (has_high(i) || !i->msize)
+		return false;
+	tr_spill_flags(t);
+	if (!tr_ea(t))
+		return false;
+	c = tr_access(t, i->msize, write, COLD_SLOW);
+	if (attr & F_R)
+		tr_need_flags(t);
+	if (!ext) {
+		if (host_of(guest) != NO_HOST)
+			reg = host_of(guest);
+		else if ((attr & D_W) && i->o[0].kind == OK_GPR && i->o[0].size >= 4)
+			reg = T0;
+		else
+			reg = tr_reg(t, guest, T0);
+	}
+	put_insn(t, e, reg, T1, true);
+	if (!ext && ((i->o[0].kind == OK_GPR && !(attr & D_NONE)) || (attr & D_2)))
+		write_back(t, guest, reg);
+	after(t, attr);
+	tr_back(t, c);
+	return true;
+}
+
+/* Operands with the stack pointer's number but without REX are AH..BH: copied with their REX-less
+ * encoding, where no other operand needs one. */
+static bool copy_high(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	unsigned k;
+
+	for (k = 0; k < i->nops; k++)
+		if (i->o[k].kind == OK_GPR && (i->o[k].reg == RSP || i->o[k].reg >= R8))
+			return false;
+	before(t, attr);
+	put_raw(t);
+	after(t, attr);
+	return true;
+}
+
+bool tr_copy(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	unsigned greg, grm, reg, rm;
+	struct enc e;
+	bool ext, written;
+
+	if (!i->modrm_off) {
+		/* Accumulator and immediate. */
+		before(t, attr);
+		put_raw(t);
+		after(t, attr);
+		return true;
+	}
+	enc_parse(i, &e);
+	if (has_mem(i))
+		return copy_mem(t, attr, &e);
+	if (has_high(i))
+		return copy_high(t, attr);
+	ext = reg_is_opcode(&e);
+	greg = (e.modrm >> 3 & 7) | (e.rex & 4) << 1;
+	grm = (e.modrm & 7) | (e.rex & 1) << 3;
+	before(t, attr);
+	written = i->o[0].kind == OK_GPR && !(attr & D_NONE);
+	if ((attr & D_W) && i->o[0].size >= 4 && !ext && host_of(greg) == NO_HOST &&
+	    greg == i->o[0].reg && greg != grm) {
+		rm = tr_reg(t, grm, T1);
+		reg = T0;
+	} else if ((attr & D_W) && i->o[0].size >= 4 && host_of(grm) == NO_HOST &&
+		   grm == i->o[0].reg && (ext || greg != grm)) {
+		reg = ext ? greg & 7 : tr_reg(t, greg, T0);
+		rm = T1;
+	} else {
+		rm = tr_reg(t, grm, T1);
+		reg = ext ? greg & 7 : greg == grm ? rm : tr_reg(t, greg, T0);
+	}
+	put_insn(t, &e, reg, rm, false);
+	if ((written && grm == i->o[0].reg) || (attr & D_2))
+		write_back(t, grm, rm);
+	if (!ext && ((written && greg == i->o[0].reg && greg != grm) || (attr & D_2)))
+		write_back(t, greg, reg);
+	after(t, attr);
+	return true;
+}
+
+bool tr_plain(struct tr *t, unsigned attr)
+{
+	before(t, attr);
+	put_raw(t);
+	after(t, attr);
+	return true;
+}
+
+bool tr_nothing(struct tr *t, unsigned attr)
+{
+	return true;
+}
+
+bool tr_mov(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	unsigned g = i->o[0].reg, h;
+	struct cold *c;
+
+	if (i->modrm_off)
+		return i->o[0].kind == OK_GPR || i->o[0].kind == OK_GPRH || i->o[0].kind == OK_MEM
+			       ? tr_copy(t, attr)
+			       : false;
+	if (has_mem(i)) {
+		/* A0-A3: absolute address, accumulator. */
+		bool write = i->o[0].kind == OK_MEM;
+
+		tr_spill_flags(t);
+		if (!tr_ea(t))
+			return false;
+		c = tr_access(t, i->msize, write, COLD_SLOW);
+		if (i->msize == 2)
+			put8(&t->p, 0x66);
+		put8(&t->p, i->msize == 8 ? 0x49 : 0x41);
+		put8(&t->p, (write ? 0x88 : 0x8a) | (i->msize > 1));
+		put8(&t->p, 0x07);
+		tr_back(t, c);
+		return true;
+	}
+	/* B0-BF: immediates. */
+	if (i->o[1].kind != OK_IMM)
+		return false;
+	if (i->o[0].kind == OK_GPRH) {
+		put_raw(t);
+		return true;
+	}
+	h = host_of(g);
+	if (h == NO_HOST) {
+		if (i->o[0].size < 4)
+			emit_gs_load(&t->p, T0, GS_GPR(g));
+		h = T0;
+	}
+	switch (i->o[0].size) {
+	case 1:
+		put8(&t->p, 0x40 | h >> 3);
+		put8(&t->p, 0xb0 | (h & 7));
+		put8(&t->p, (u8)i->imm);
+		break;
+	case 2:
+		put8(&t->p, 0x66);
+		put8(&t->p, 0x40 | h >> 3);
+		put8(&t->p, 0xb8 | (h & 7));
+		put8(&t->p, (u8)i->imm);
+		put8(&t->p, (u8)(i->imm >> 8));
+		break;
+	case 4:
+		put8(&t->p, 0x40 | h >> 3);
+		put8(&t->p, 0xb8 | (h & 7));
+		put32(&t->p, (u32)i->imm);
+		break;
+	default: emit_mov_imm64(&t->p, h, i->imm); break;
+	}
+	write_back(t, g, h);
+	return true;
+}
+
+bool tr_ea_offset(struct tr *t, unsigned dst);
+
+bool tr_lea(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	unsigned g = i->o[0].reg, h = host_of(g);
+
+	if (i->o[0].size < 4)
+		return false;
+	if (h == NO_HOST)
+		h = T1;
+	if (!tr_ea_offset(t, h))
+		return false;
+	if (i->o[0].size == 4 && i->addrsize != 4) {
+		put8(&t->p, 0x40 | h >> 3 << 2 | h >> 3);
+		put8(&t->p, 0x89);
+		put8(&t->p, 0xc0 | (h & 7) << 3 | (h & 7));
+	}
+	write_back(t, g, h);
+	return true;
+}
+
+/* A count that is not zero writes all flags; zero keeps them (SDM vol. 2B, SAL/SAR/SHL/SHR). */
+bool tr_shift(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	unsigned mask = i->o[0].size == 8 ? 63 : 31;
+
+	if (i->o[1].kind == OK_IMM && (i->imm & mask))
+		attr &= ~(unsigned)F_R;
+	return tr_copy(t, attr);
+}
+
+bool tr_bit(struct tr *t, unsigned attr)
+{
+	/* A register offset into memory reaches beyond the operand. */
+	if (t->i->o[0].kind == OK_MEM && t->i->o[1].kind != OK_IMM)
+		return false;
+	return tr_copy(t, attr);
+}
+
+bool tr_bswap(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	unsigned g = i->o[0].reg, h;
+
+	if (i->o[0].size < 4)
+		return false;
+	h = tr_reg(t, g, T0);
+	put8(&t->p, (i->o[0].size == 8 ? 0x48 : 0x40) | h >> 3);
+	put8(&t->p, 0x0f);
+	put8(&t->p, 0xc8 | (h & 7));
+	write_back(t, g, h);
+	return true;
+}
+
+bool tr_xchg(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	unsigned a, b;
+
+	if (i->modrm_off)
+		return tr_copy(t, attr);
+	/* 90+r: with the accumulator */
+	if (i->nops < 2 || i->o[0].kind != OK_GPR || i->o[1].kind != OK_GPR || i->o[0].size < 4)
+		return false;
+	a = tr_reg(t, i->o[0].reg, T0);
+	b = tr_reg(t, i->o[1].reg, T1);
+	put8(&t->p, (i->o[0].size == 8 ? 0x48 : 0x40) | a >> 3 << 2 | b >> 3);
+	put8(&t->p, 0x87);
+	put8(&t->p, 0xc0 | (a & 7) << 3 | (b & 7));
+	write_back(t, i->o[0].reg, a);
+	write_back(t, i->o[1].reg, b);
+	return true;
+}
+
+/*
+ * Only where no #DE can come. DIV: the upper half is below the divisor. IDIV: the dividend is the
+ * sign extension of its lower half, and the divisor neither 0 nor -1.
+ */
+bool tr_div(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	bool wide = i->o[0].size == 8;
+	unsigned d = i->o[0].reg;
+	struct cold *c;
+	struct enc e;
+
+	if (i->o[0].size < 4)
+		return false;
+	tr_spill_flags(t);
+	enc_parse(i, &e);
+	if (i->o[0].kind == OK_MEM) {
+		if (!tr_ea(t))
+			return false;
+		c = tr_access(t, i->msize, false, COLD_SLOW);
+		/* mov r15, [r15] */
+		put8(&t->p, wide ? 0x4d : 0x45);
+		EMIT(&t->p, 0x8b, 0x3f);
+		d = T1;
+	} else if (i->o[0].kind == OK_GPR) {
+		c = NULL;
+		d = tr_reg(t, d, T1);
+	} else {
+		return false;
+	}
+	if (i->op == ISA_OP_DIV) {
+		struct cold *z;
+
+		/* cmp d, rdx; jbe slow */
+		put8(&t->p, (wide ? 0x48 : 0x40) | d >> 3);
+		put8(&t->p, 0x39);
+		put8(&t->p, 0xc0 | RDX << 3 | (d & 7));
+		z = tr_cold(t, COLD_SLOW, emit_jcc(&t->p, 6), tr_insn(t));
+		put_insn(t, &e, e.modrm >> 3 & 7, d, false);
+		tr_back(t, z);
+	} else {
+		struct cold *y, *z;
+
+		/* mov r14, rax; sar r14, 63 (31); cmp r14, rdx; jne slow */
+		put8(&t->p, wide ? 0x49 : 0x41);
+		EMIT(&t->p, 0x89, 0xc6);
+		put8(&t->p, wide ? 0x49 : 0x41);
+		EMIT(&t->p, 0xc1, 0xfe);
+		put8(&t->p, wide ? 63 : 31);
+		put8(&t->p, wide ? 0x49 : 0x41);
+		EMIT(&t->p, 0x39, 0xd6);
+		y = tr_cold(t, COLD_SLOW, emit_jcc(&t->p, COND_NE), tr_insn(t));
+		/* lea r14, [d + 1]; cmp r14, 1; jbe slow */
+		put8(&t->p, (wide ? 0x4c : 0x44) | d >> 3);
+		EMIT(&t->p, 0x8d);
+		put8(&t->p, 0x40 | 6 << 3 | (d & 7));
+		if ((d & 7) == 4)
+			put8(&t->p, 0x24);
+		put8(&t->p, 1);
+		put8(&t->p, wide ? 0x49 : 0x41);
+		EMIT(&t->p, 0x83, 0xfe, 0x01);
+		z = tr_cold(t, COLD_SLOW, emit_jcc(&t->p, 6), tr_insn(t));
+		put_insn(t, &e, e.modrm >> 3 & 7, d, false);
+		tr_back(t, y);
+		tr_back(t, z);
+	}
+	if (c)
+		tr_back(t, c);
+	return true;
+}
+
+/* ---- Stack --------------------------------------------------------------------------------------
+ */
+
+bool tr_push(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	struct cold *c;
+	unsigned h;
+
+	if (i->opsize != 8 || (i->o[0].kind != OK_GPR && i->o[0].kind != OK_IMM))
+		return false;
+	tr_spill_flags(t);
+	emit_lea(&t->p, T1, HOST_SP, -8);
+	c = tr_access(t, 8, true, COLD_SLOW);
+	if (i->o[0].kind == OK_GPR) {
+		h = tr_reg(t, i->o[0].reg, T0);
+		/* mov [r15], h */
+		put8(&t->p, 0x49 | h >> 3 << 2);
+		put8(&t->p, 0x89);
+		put8(&t->p, 0x07 | (h & 7) << 3);
+	} else {
+		EMIT(&t->p, 0x49, 0xc7, 0x07);
+		put32(&t->p, (u32)i->imm);
+	}
+	emit_lea(&t->p, HOST_SP, HOST_SP, -8);
+	tr_back(t, c);
+	return true;
+}
+
+bool tr_pop(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	struct cold *c;
+	unsigned h;
+
+	if (i->opsize != 8 || i->o[0].kind != OK_GPR)
+		return false;
+	tr_spill_flags(t);
+	emit_mov_rr(&t->p, T1, HOST_SP);
+	c = tr_access(t, 8, false, COLD_SLOW);
+	h = host_of(i->o[0].reg);
+	if (h == NO_HOST)
+		h = T0;
+	if (i->o[0].reg != RSP)
+		emit_lea(&t->p, HOST_SP, HOST_SP, 8);
+	/* mov h, [r15] */
+	put8(&t->p, 0x49 | h >> 3 << 2);
+	put8(&t->p, 0x8b);
+	put8(&t->p, 0x07 | (h & 7) << 3);
+	write_back(t, i->o[0].reg, h);
+	tr_back(t, c);
+	return true;
+}
+
+bool tr_leave(struct tr *t, unsigned attr)
+{
+	struct cold *c;
+
+	if (t->i->opsize != 8)
+		return false;
+	tr_spill_flags(t);
+	emit_mov_rr(&t->p, T1, RBP);
+	c = tr_access(t, 8, false, COLD_SLOW);
+	emit_lea(&t->p, HOST_SP, RBP, 8);
+	EMIT(&t->p, 0x49, 0x8b, 0x2f); /* mov rbp, [r15] */
+	tr_back(t, c);
+	return true;
+}
+
+/* ---- VEX-encoded general-purpose instructions
+ * ------------------------------------------------------ */
+
+bool tr_vex(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	unsigned greg, grm, reg, rm, v, spilled = 0;
+	bool mem = has_mem(i), ext, usev;
+	struct cold *c = NULL;
+	struct enc e;
+
+	enc_parse(i, &e);
+	if (!e.vex || !i->modrm_off)
+		return false;
+	ext = e.map == 2 && e.op == 0xf3;     /* BLSR and the like */
+	usev = !(e.map == 3 && e.op == 0xf0); /* not RORX */
+	greg = (e.modrm >> 3 & 7) | (e.rex & 4) << 1;
+	grm = (e.modrm & 7) | (e.rex & 1) << 3;
+	spilled = (!ext && host_of(greg) == NO_HOST) + (usev && host_of(e.vvvv) == NO_HOST) +
+		  (mem || host_of(grm) == NO_HOST);
+	if (spilled > 2)
+		return false;
+	if (mem) {
+		tr_spill_flags(t);
+		if (!tr_ea(t))
+			return false;
+		c = tr_access(t, i->msize, false, COLD_SLOW);
+		rm = T1;
+	} else {
+		rm = host_of(grm) == NO_HOST ? tr_reg(t, grm, T1) : host_of(grm);
+	}
+	/* With two spilled ones, the third is not and T0 is free for the other. */
+	if (mem || host_of(grm) == NO_HOST) {
+		reg = ext ? greg & 7 : tr_reg(t, greg, T0);
+		v = !usev ? 0 : tr_reg(t, e.vvvv, T0);
+	} else {
+		reg = ext ? greg & 7 : tr_reg(t, greg, T0);
+		v = !usev ? 0 : tr_reg(t, e.vvvv, T1);
+	}
+	put8(&t->p, 0xc4);
+	put8(&t->p, (reg & 8 && !ext ? 0 : 0x80) | 0x40 | (rm & 8 ? 0 : 0x20) | e.map);
+	put8(&t->p, (e.rex & 8) << 4 | (~v & 15) << 3 | e.vl << 2 | e.pp);
+	put8(&t->p, e.op);
+	put8(&t->p, (mem ? 0 : 0xc0) | (reg & 7) << 3 | (rm & 7));
+	memcpy(t->p, e.imm, e.nimm);
+	t->p += e.nimm;
+	if (ext) {
+		write_back(t, e.vvvv, v);
+	} else {
+		write_back(t, greg, reg);
+		if (i->op == ISA_OP_MULX)
+			write_back(t, e.vvvv, v);
+	}
+	after(t, attr);
+	if (c)
+		tr_back(t, c);
+	return true;
+}

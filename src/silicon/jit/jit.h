@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The translator: 64-bit guest code to host code, docs/translator.md. x86-64 hosts only.
+ *
+ * Translations are found by the host address of their first byte, as the interpreter's blocks are,
+ * and are shared by all cpus of a machine. They do not depend on the linear address they run at,
+ * nor on privilege: what does is behind GS, which holds the cpu while translated code runs.
+ */
+#ifndef SILICON_JIT_JIT_H
+#define SILICON_JIT_JIT_H
+
+#include "silicon/cpu/cpu.h"
+
+/* An instruction that may call C: for a memory access that misses the TLB, or always. */
+struct jit_insn {
+	struct isa_insn i;
+	u16 end;   /* offset in the page of the next instruction */
+	u16 index; /* instructions of the block before it */
+};
+
+/* A direct jump within a page. */
+struct jit_link {
+	struct jit_block *from;
+	u32 site;   /* offset in the code memory of its 32-bit displacement, 4-aligned; 0: none */
+	u16 target; /* offset in the page; PAGE_SIZE: the next page's first byte */
+	u16 count;  /* instructions retired since the block's start, not counted yet */
+	bool mem;   /* the status flags are in memory when it is taken */
+};
+
+struct jit_block {
+	u64 hva; /* of the first byte; 0: dropped */
+	struct jit_block *hnext, *pnext;
+	u32 code, code_end; /* offsets in the code memory */
+	u32 entry_host;	    /* entry with the status flags in EFLAGS */
+	u32 entry_mem;	    /* entry with the status flags in memory */
+	u16 nbytes, ninsns;
+	u16 njit; /* of at[] */
+	struct jit_at {
+		u32 code; /* where the host code of @insn starts */
+		struct jit_insn *insn;
+	} * at; /* ascending */
+};
+
+struct jit_page {
+	struct jit_page *next;
+	hva_t page;
+	struct jit_block *blocks;
+	u64 epoch;
+	u64 src_valid[PAGE_SIZE / 64]; /* bytes of src that blocks were made from */
+	u8 src[PAGE_SIZE];
+};
+
+/* Permanent pieces at the start of the code memory. */
+enum jit_stub {
+	STUB_ENTER,	/* void (*)(const void *code), from C */
+	STUB_EXIT,	/* back to STUB_ENTER's caller; registers are stored */
+	STUB_EXEC,	/* R14 = jit_insn: run it in C, go on behind the call */
+	STUB_EXEC_FL,	/* the same, status flags in EFLAGS afterwards */
+	STUB_END,	/* R14 = jit_insn: run it in C, go on wherever RIP is */
+	STUB_LINK_HOST, /* R14 = jit_link: make or find the target, link it */
+	STUB_LINK_MEM,
+	STUB_GOTO_HOST, /* R14 = jit_link: go there after a look at requests */
+	STUB_GOTO_MEM,
+	STUB_N,
+};
+
+#define JIT_HASH_SIZE (1u << 16)
+#define JIT_PAGE_HASH (1u << 12)
+struct jit {
+	pthread_mutex_t lock;  /* hash, pages; after the code registry's lock */
+	pthread_mutex_t trans; /* one translation at a time: code memory and arena; before the
+				  registry's lock */
+	u8 *rw, *rx;	       /* the code memory, twice */
+	u32 size, used;
+	u32 stub[STUB_N];
+	u8 *arena; /* block descriptions */
+	size_t arena_size, arena_used;
+	struct jit_block *hash[JIT_HASH_SIZE];
+	struct jit_page *pages[JIT_PAGE_HASH];
+	bool full;
+};
+
+static inline const void *jit_code(const struct jit *j, u32 off)
+{
+	return j->rx + off;
+}
+
+/* Emits the permanent pieces. */
+void jit_make_stubs(struct jit *j);
+/*
+ * The block at host address @host, made if need be; NULL if there is no instruction to translate,
+ * or no room. May serve shoot-downs; may fault on guest memory. Owner thread.
+ */
+struct jit_block *jit_get(struct sil_cpu *cpu, hva_t host);
+/*
+ * Translates @nbytes at offset @off of a page, from the private copy @src, into the code memory.
+ * NULL if there is no room or no whole valid instruction. j->trans held.
+ */
+struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off, unsigned avail);
+void *jit_alloc(struct jit *j, size_t n);
+
+/* Called by the stubs. Each returns where to go on, NULL: behind the call. */
+const void *jit_exec(struct sil_cpu *cpu, struct jit_insn *ji);
+const void *jit_end(struct sil_cpu *cpu, struct jit_insn *ji);
+const void *jit_link(struct sil_cpu *cpu, struct jit_link *l);
+const void *jit_goto(struct sil_cpu *cpu, struct jit_link *l);
+
+#endif

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Jumps. Within the page: a host jump, patched when the target is first reached. To other pages
+ * and through registers or memory: the cpu's jump cache, whose entries are valid in one TLB bank
+ * until something happens to its execute entries.
+ */
+#include "silicon/jit/tr.h"
+
+static struct jit_link *new_link(struct tr *t, unsigned target, unsigned count)
+{
+	struct jit_link *l = jit_alloc(t->j, sizeof(*l));
+	static struct jit_link dummy;
+
+	if (!l) {
+		t->oom = true;
+		return &dummy;
+	}
+	*l = (struct jit_link){
+		.from = t->b, .target = (u16)target, .count = (u16)count, .mem = t->fl == FL_MEM};
+	return l;
+}
+
+static void align_rel32(struct tr *t, unsigned opcode_bytes)
+{
+	while ((u64)(t->p + opcode_bytes - t->j->rw) & 3)
+		put8(&t->p, 0x90);
+}
+
+/* Flags must have a place at the end of a block. */
+static void settle(struct tr *t)
+{
+	if (t->fl == FL_ANY)
+		t->fl = t->entry = FL_HOST;
+}
+
+/* A look at the request word, flags untouched. */
+static void poll(struct tr *t, struct jit_link *l)
+{
+	u8 *over;
+
+	if (l->mem) {
+		EMIT(&t->p, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[request], 0 */
+		put32(&t->p, GS_OF(c.request));
+		put8(&t->p, 0);
+		tr_cold(t, COLD_GOTO, emit_jcc(&t->p, COND_NE), l);
+		return;
+	}
+	emit_mov_rr(&t->p, T0, RCX);
+	emit_gs(&t->p, OP_MOV_R_RM, RCX, GS_OF(c.request), false);
+	put8(&t->p, 0xe3); /* jrcxz */
+	over = t->p;
+	put8(&t->p, 0);
+	put8(&t->p, 0xe9);
+	put32(&t->p, 0);
+	tr_cold(t, COLD_GOTO_RCX, t->p - 4, l);
+	*over = (u8)(t->p - (over + 1));
+	emit_mov_rr(&t->p, RCX, T0);
+}
+
+/* jmp to the target's translation; until there is one, to the stub that makes it. */
+static void link_jump(struct tr *t, struct jit_link *l)
+{
+	u8 *stub;
+
+	align_rel32(t, 1);
+	put8(&t->p, 0xe9);
+	l->site = (u32)(t->p - t->j->rw);
+	put32(&t->p, 0);
+	stub = t->p;
+	fix_rel32(stub - 4, stub);
+	emit_mov_imm64(&t->p, T0, (u64)l);
+	emit_jmp(&t->p, t->j->rw + t->j->stub[l->mem ? STUB_LINK_MEM : STUB_LINK_HOST]);
+}
+
+/* To @target in the page, from after this instruction. */
+static void edge(struct tr *t, unsigned target, unsigned count)
+{
+	struct jit_link *l;
+
+	settle(t);
+	l = new_link(t, target, 0);
+	tr_count(t, count);
+	if (target <= t->off)
+		poll(t, l);
+	link_jump(t, l);
+}
+
+void tr_edge_cold(struct tr *t, struct cold *c)
+{
+	struct jit_link *l = c->arg;
+
+	tr_count(t, l->count);
+	l->count = 0;
+	link_jump(t, l);
+}
+
+/* ---- The jump cache -------------------------------------------------------------------------- */
+
+/* T1 = linear target -> T0 = code (entry with flags in memory), T1 = target xor the generation;
+ * else cold. Flags are in memory. */
+static void lookup(struct tr *t, enum cold_kind kind, void *arg)
+{
+	u8 **p = &t->p;
+
+	EMIT(p, 0x65, 0x83, 0x3c, 0x25);
+	put32(p, GS_OF(c.request));
+	put8(p, 0);
+	tr_cold(t, kind, emit_jcc(p, COND_NE), arg);
+	EMIT(p, 0xc4, 0x43, 0xfb, 0xf0, 0xf7, 0x0c); /* rorx r14, r15, 12 */
+	EMIT(p, 0x45, 0x31, 0xfe);		     /* xor r14d, r15d */
+	EMIT(p, 0x41, 0x81, 0xe6);		     /* and r14d, size - 1 */
+	put32(p, JIT_JC_SIZE - 1);
+	EMIT(p, 0x41, 0xc1, 0xe6, 0x04); /* shl r14d, 4 */
+	emit_gs(p, OP_ADD_R_RM, T0, GS_OF(j.jc), true);
+	emit_gs(p, OP_XOR_R_RM, T1, GS_OF(j.xgen), true);
+	EMIT(p, 0x4d, 0x39, 0x3e); /* cmp [r14], r15 */
+	tr_cold(t, kind, emit_jcc(p, COND_NE), arg);
+	EMIT(p, 0x4d, 0x8b, 0x76, 0x08); /* mov r14, [r14 + 8] */
+}
+
+/* T1 as lookup leaves it: the page we are in now. T1 is lost. */
+static void enter_page(struct tr *t)
+{
+	emit_gs(&t->p, OP_XOR_R_RM, T1, GS_OF(j.xgen), true);
+	EMIT(&t->p, 0x49, 0x81, 0xe7, 0x00, 0xf0, 0xff, 0xff); /* and r15, -4096 */
+	emit_gs_store(&t->p, T1, GS_OF(j.pc_page));
+}
+
+static void count_mem(struct tr *t, unsigned n)
+{
+	EMIT(&t->p, 0x65, 0x48, 0x81, 0x04, 0x25); /* add qword gs:[instructions], n */
+	put32(&t->p, GS_OF(n.instructions));
+	put32(&t->p, n);
+}
+
+static void jmp_t0(struct tr *t)
+{
+	EMIT(&t->p, 0x41, 0xff, 0xe6);
+}
+
+/* T1 = page + @disp, where @disp is relative to the page's start. */
+static void near_address(struct tr *t, s64 disp)
+{
+	emit_gs_load(&t->p, T1, GS_OF(j.pc_page));
+	emit_lea(&t->p, T1, T1, (s32)disp);
+}
+
+/* To another page, directly: flags are in memory. */
+static void far_edge(struct tr *t, s64 disp, unsigned count, enum cold_kind kind, void *arg)
+{
+	near_address(t, disp);
+	lookup(t, kind, arg);
+	enter_page(t);
+	count_mem(t, count);
+	jmp_t0(t);
+}
+
+/* ---- Instructions ------------------------------------------------------------------------------
+ */
+
+static s64 target_of(const struct tr *t)
+{
+	return (s64)t->end + (s64)t->i->imm;
+}
+
+static bool in_page(s64 target)
+{
+	return target >= 0 && target < (s64)PAGE_SIZE;
+}
+
+bool tr_jcc(struct tr *t, unsigned attr)
+{
+	s64 target = target_of(t);
+	unsigned cond = t->i->cond;
+	u8 *over;
+
+	if (t->i->opsize != 8 || target != (s32)target)
+		return false;
+	tr_need_flags(t);
+	if (in_page(target) && target > (s64)t->off) {
+		struct jit_link *l = new_link(t, (unsigned)target, t->index + 1);
+
+		l->mem = false;
+		tr_cold(t, COLD_EDGE, emit_jcc(&t->p, cond), l);
+		return true;
+	}
+	if (in_page(target)) {
+		over = emit_jcc(&t->p, cond ^ 1);
+		edge(t, (unsigned)target, t->index + 1);
+		fix_rel32(over, t->p);
+		return true;
+	}
+	if (t->fl == FL_HOST) {
+		emit_flags_save(&t->p, T0);
+		t->fl = FL_BOTH;
+	}
+	over = emit_jcc(&t->p, cond ^ 1);
+	far_edge(t, target, t->index + 1, COLD_END, tr_insn(t));
+	fix_rel32(over, t->p);
+	return true;
+}
+
+bool tr_jmp(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	s64 target;
+
+	if (i->opsize != 8)
+		return false;
+	if (i->o[0].kind == OK_IMM) {
+		target = target_of(t);
+		if (target != (s32)target)
+			return false;
+		if (in_page(target)) {
+			edge(t, (unsigned)target, t->index + 1);
+		} else {
+			tr_spill_flags(t);
+			far_edge(t, target, t->index + 1, COLD_END, tr_insn(t));
+		}
+		t->done = true;
+		return true;
+	}
+	tr_spill_flags(t);
+	if (i->o[0].kind == OK_MEM) {
+		if (!tr_ea(t))
+			return false;
+		tr_access(t, 8, false, COLD_END);
+		EMIT(&t->p, 0x4d, 0x8b, 0x3f); /* mov r15, [r15] */
+	} else if (i->o[0].kind == OK_GPR) {
+		unsigned h = tr_reg(t, i->o[0].reg, T1);
+
+		if (h != T1)
+			emit_mov_rr(&t->p, T1, h);
+	} else {
+		return false;
+	}
+	lookup(t, COLD_END, tr_insn(t));
+	enter_page(t);
+	count_mem(t, t->index + 1);
+	jmp_t0(t);
+	t->done = true;
+	return true;
+}
+
+/* Checks the stack slot, stores the return address there, moves RSP. Uses T0, T1. */
+static void push_return(struct tr *t)
+{
+	emit_lea(&t->p, T1, HOST_SP, -8);
+	tr_access(t, 8, true, COLD_END);
+	emit_gs_load(&t->p, T0, GS_OF(j.pc_page));
+	emit_lea(&t->p, T0, T0, (s32)t->end);
+	EMIT(&t->p, 0x4d, 0x89, 0x37); /* mov [r15], r14 */
+	emit_lea(&t->p, HOST_SP, HOST_SP, -8);
+}
+
+bool tr_call(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	s64 target = 0;
+
+	if (i->opsize != 8)
+		return false;
+	if (i->o[0].kind == OK_IMM) {
+		target = target_of(t);
+		if (target != (s32)target)
+			return false;
+		tr_spill_flags(t);
+		if (in_page(target)) {
+			push_return(t);
+			edge(t, (unsigned)target, t->index + 1);
+			t->done = true;
+			return true;
+		}
+		near_address(t, target);
+	} else {
+		tr_spill_flags(t);
+		if (i->o[0].kind == OK_MEM) {
+			if (!tr_ea(t))
+				return false;
+			tr_access(t, 8, false, COLD_END);
+			EMIT(&t->p, 0x4d, 0x8b, 0x3f);
+		} else if (i->o[0].kind == OK_GPR) {
+			unsigned h = tr_reg(t, i->o[0].reg, T1);
+
+			if (h != T1)
+				emit_mov_rr(&t->p, T1, h);
+		} else {
+			return false;
+		}
+	}
+	/* The target first: whatever fails, nothing has been stored. */
+	lookup(t, COLD_END, tr_insn(t));
+	emit_gs_store(&t->p, T0, GS_OF(j.tmp[0]));
+	emit_gs_store(&t->p, T1, GS_OF(j.tmp[1]));
+	push_return(t);
+	emit_gs_load(&t->p, T1, GS_OF(j.tmp[1]));
+	enter_page(t);
+	count_mem(t, t->index + 1);
+	EMIT(&t->p, 0x65, 0xff, 0x24, 0x25); /* jmp gs:[tmp] */
+	put32(&t->p, GS_OF(j.tmp[0]));
+	t->done = true;
+	return true;
+}
+
+bool tr_ret(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+
+	if (i->opsize != 8)
+		return false;
+	tr_spill_flags(t);
+	emit_mov_rr(&t->p, T1, HOST_SP);
+	tr_access(t, 8, false, COLD_END);
+	EMIT(&t->p, 0x4d, 0x8b, 0x3f);
+	lookup(t, COLD_END, tr_insn(t));
+	emit_lea(&t->p, HOST_SP, HOST_SP, 8 + (u16)i->imm);
+	enter_page(t);
+	count_mem(t, t->index + 1);
+	jmp_t0(t);
+	t->done = true;
+	return true;
+}
+
+/* The block ends without a jump: its limit, the page's end, or no whole instruction there. */
+void tr_fallthrough(struct tr *t)
+{
+	struct jit_link *l;
+
+	settle(t);
+	if (t->end < PAGE_SIZE) {
+		edge(t, t->end, t->index);
+		return;
+	}
+	tr_spill_flags(t);
+	l = new_link(t, PAGE_SIZE, t->index);
+	far_edge(t, PAGE_SIZE, t->index, COLD_GOTO, l);
+}

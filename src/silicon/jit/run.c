@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/* Running translated code, and what it calls. */
+#include "silicon/jit/jit.h"
+
+#include "base/log.h"
+#include "isa/insn_table.h"
+#include "silicon/cpu/engine.h"
+#include "silicon/interp/interp.h"
+#include "silicon/jit/door.h"
+#include "silicon/paging/tlb.h"
+
+#ifdef __x86_64__
+#include <pthread.h>
+#include <string.h>
+
+void jit_cpu_enter(struct sil_cpu *cpu)
+{
+	__asm__ volatile("rdgsbase %0" : "=r"(cpu->j.host_gs));
+	__asm__ volatile("wrgsbase %0" : : "r"((u64)cpu) : "memory");
+}
+
+void jit_cpu_leave(struct sil_cpu *cpu)
+{
+	__asm__ volatile("wrgsbase %0" : : "r"(cpu->j.host_gs) : "memory");
+}
+
+/* ---- Status flags ------------------------------------------------------------------------------
+ */
+
+/* What cc_res and cc_aux are for each value of cpu->j.fl. */
+static struct {
+	u64 res;
+	u32 aux;
+} cc_of[512];
+static pthread_once_t cc_once = PTHREAD_ONCE_INIT;
+
+static void cc_init(void)
+{
+	struct isa_cpu c;
+	unsigned k;
+
+	memset(&c, 0, sizeof(c));
+	for (k = 0; k < ARRAY_SIZE(cc_of); k++) {
+		isa_set_status(&c, (k & 0xd5) | (k & 256 ? X86_OF : 0));
+		cc_of[k].res = c.cc_res;
+		cc_of[k].aux = c.cc_aux;
+	}
+}
+
+static inline void flags_in(struct sil_cpu *cpu)
+{
+	unsigned k = cpu->j.fl >> 8 | (cpu->j.fl & 1) << 8;
+
+	cpu->c.cc_res = cc_of[k].res;
+	cpu->c.cc_aux = cc_of[k].aux;
+}
+
+static inline void flags_out(struct sil_cpu *cpu)
+{
+	const struct isa_cpu *c = &cpu->c;
+
+	cpu->j.fl = (u16)((isa_cf(c) | 2 | isa_pf(c) << 2 | isa_af(c) << 4 | isa_zf(c) << 6 |
+			   isa_sf(c) << 7)
+				  << 8 |
+			  isa_of(c));
+}
+
+/* ---- Where to go on
+ * ------------------------------------------------------------------------------
+ */
+
+/* A generation for the bank in use, under which jump-cache entries are made from now on. */
+static __noinline void new_generation(struct sil_cpu *cpu)
+{
+	struct tlb_bank *b = cpu->tlb->cur;
+	unsigned k;
+
+	if (!b->xgen) {
+		if (cpu->j.last_gen == JIT_GEN_MAX) {
+			for (k = 0; k < JIT_JC_SIZE; k++)
+				cpu->j.jc[k].tag = JIT_JC_EMPTY;
+			for (k = 0; k < TLB_NBANKS; k++)
+				cpu->tlb->bank[k].xgen = 0;
+			cpu->j.last_gen = 0;
+		}
+		b->xgen = ++cpu->j.last_gen;
+		memset(b->xpages, 0, sizeof(b->xpages));
+	}
+	cpu->j.xgen = (u64)b->xgen << JIT_GEN_SHIFT;
+}
+
+static __noinline void fetch_page(struct sil_cpu *cpu, u64 la)
+{
+	if (unlikely(!is_canonical(la, cpu->c.va_bits)))
+		isa_raise_err(&cpu->c, X86_GP, 0);
+	tlb_fetch(cpu, la);
+}
+
+/* Host code for RIP, or the exit. May throw. */
+static const void *next(struct sil_cpu *cpu)
+{
+	struct isa_cpu *c = &cpu->c;
+	struct jit *j = cpu->m->jit;
+	struct jit_block *b;
+	struct jit_jc *e;
+	u64 la = c->s.rip;
+
+	if (unlikely(__atomic_load_n(&c->request, __ATOMIC_RELAXED)) || c->mode != ISA_LONG64)
+		return jit_code(j, j->stub[STUB_EXIT]);
+	if (unlikely(la + cpu->fetch_neg_page >= PAGE_SIZE))
+		fetch_page(cpu, la);
+	b = jit_get(cpu, la + cpu->fetch_addend);
+	if (unlikely(!b)) {
+		cpu->j.step = true;
+		return jit_code(j, j->stub[STUB_EXIT]);
+	}
+	if (unlikely(!cpu->j.xgen))
+		new_generation(cpu);
+	cpu->tlb->cur->xpages[la >> (PAGE_SHIFT + 6) & 3] |= BIT(la >> PAGE_SHIFT & 63);
+	e = &cpu->j.jc[(la ^ la >> PAGE_SHIFT) & (JIT_JC_SIZE - 1)];
+	e->tag = la ^ cpu->j.xgen;
+	e->code = jit_code(j, b->entry_mem);
+	cpu->j.pc_page = la & PAGE_MASK;
+	flags_out(cpu);
+	return e->code;
+}
+
+/* ---- Called by the stubs
+ * -------------------------------------------------------------------------
+ */
+
+static __noinline void ended_early(struct sil_cpu *cpu)
+{
+	if (cpu->rmw_size)
+		engine_rmw_done(cpu);
+	cpu->c.s.pending_dbg |= cpu->bp_hit;
+	cpu->bp_hit = 0;
+	cpu_update_step(cpu);
+}
+
+/* The handler, as the interpreter would run it. */
+static __always_inline_ void exec(struct sil_cpu *cpu, struct jit_insn *ji)
+{
+	struct isa_cpu *c = &cpu->c;
+
+	flags_in(cpu);
+	c->s.rip = cpu->j.pc_page + ji->end;
+	cpu->n.instructions += ji->index;
+	cpu->block_first = &ji->i;
+	cpu->block_end = &ji->i + 1;
+	c->insn = &ji->i;
+	ji->i.exec(c, &ji->i);
+	c->insn = NULL;
+}
+
+const void *jit_exec(struct sil_cpu *cpu, struct jit_insn *ji)
+{
+	u64 end = cpu->j.pc_page + ji->end;
+
+	cpu->n.jit_slow++;
+	exec(cpu, ji);
+	if (likely(cpu->block_end && cpu->c.s.rip == end)) {
+		cpu->n.instructions -= ji->index;
+		flags_out(cpu);
+		return NULL;
+	}
+	/* A string instruction that stopped half-way has not retired. */
+	if (!(ji->i.flags & ISA_F_STR) || cpu->c.s.rip != end - ji->i.len)
+		cpu->n.instructions++;
+	if (!cpu->block_end)
+		ended_early(cpu);
+	return next(cpu);
+}
+
+const void *jit_end(struct sil_cpu *cpu, struct jit_insn *ji)
+{
+	u64 end = cpu->j.pc_page + ji->end;
+
+	cpu->n.jit_ends++;
+	exec(cpu, ji);
+	if (!(ji->i.flags & ISA_F_STR) || cpu->c.s.rip != end - ji->i.len)
+		cpu->n.instructions++;
+	if (unlikely(!cpu->block_end))
+		ended_early(cpu);
+	if (ji->i.flags & ISA_F_SYS)
+		cpu_update_step(cpu);
+	return next(cpu);
+}
+
+const void *jit_goto(struct sil_cpu *cpu, struct jit_link *l)
+{
+	flags_in(cpu);
+	cpu->n.instructions += l->count;
+	cpu->c.s.rip = cpu->j.pc_page + l->target;
+	return next(cpu);
+}
+
+/* Other cpus may be running the jump: its displacement is aligned, so they see it old or new. */
+static void link(struct jit *j, struct jit_link *l, const struct jit_block *b)
+{
+	u32 to = l->mem ? b->entry_mem : b->entry_host;
+
+	__atomic_store_n((u32 *)(j->rw + l->site), to - (l->site + 4), __ATOMIC_RELEASE);
+}
+
+const void *jit_link(struct sil_cpu *cpu, struct jit_link *l)
+{
+	const void *to = jit_goto(cpu, l);
+	struct jit *j = cpu->m->jit;
+	hva_t from;
+	struct jit_block *b;
+
+	if (to == jit_code(j, j->stub[STUB_EXIT]))
+		return to;
+	/* Both ends are of the same page of memory, or the page has been forgotten meanwhile. */
+	b = jit_get(cpu, cpu->c.s.rip + cpu->fetch_addend);
+	pthread_mutex_lock(&j->lock);
+	from = l->from->hva;
+	if (from && b && b->hva && !((from ^ b->hva) & PAGE_MASK))
+		link(j, l, b);
+	pthread_mutex_unlock(&j->lock);
+	return to;
+}
+
+void jit_loop(struct sil_cpu *cpu)
+{
+	typedef void enter_fn(const void *code);
+	struct isa_cpu *c = &cpu->c;
+	struct jit *j = cpu->m->jit;
+	enter_fn *enter = (enter_fn *)jit_code(j, j->stub[STUB_ENTER]);
+	const void *exit = jit_code(j, j->stub[STUB_EXIT]), *code;
+
+	pthread_once(&cc_once, cc_init);
+	cpu->j.step = false;
+	cpu_update_step(cpu);
+	for (;;) {
+		if (unlikely(__atomic_load_n(&c->request, __ATOMIC_RELAXED))) {
+			engine_boundary(cpu);
+			if (cpu_requested(cpu, SIL_REQ_STEP)) {
+				interp_step(cpu);
+				continue;
+			}
+		}
+		if (unlikely(c->mode != ISA_LONG64)) {
+			interp_until_long(cpu);
+			continue;
+		}
+		if (unlikely(cpu->j.step)) {
+			cpu->j.step = false;
+			interp_step(cpu);
+			continue;
+		}
+		code = next(cpu);
+		if (code != exit)
+			enter(code);
+	}
+}
+
+#else
+void jit_cpu_enter(struct sil_cpu *cpu) {}
+void jit_cpu_leave(struct sil_cpu *cpu) {}
+
+void jit_loop(struct sil_cpu *cpu)
+{
+	BUG("no translator on this host");
+}
+#endif

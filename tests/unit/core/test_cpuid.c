@@ -186,9 +186,15 @@ static void test_cr4(void **state)
 		enum cpu_feature f;
 	} rows[] = {{CR4_SMEP, FEAT_SMEP}, {CR4_SMAP, FEAT_SMAP}, {CR4_FSGSBASE, FEAT_FSGSBASE},
 		    {CR4_PKE, FEAT_PKU},   {CR4_UMIP, FEAT_UMIP}, {CR4_OSXSAVE, FEAT_XSAVE}};
+	static const struct kvm_cpuid_entry2 none = {.function = 0};
 	struct test_vm t;
 
 	test_vm_create(&t, 1, false);
+	/* Before there is a CPUID: what the hardware has. */
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		assert_int_equal(kvm_set_cr4(t.v[0], rows[i].bit), !kvm_cpu_cap_has(rows[i].f));
+	assert_int_equal(kvm_set_cr4(t.v[0], 0), 0);
+	assert_int_equal(vcpu_set_cpuid2(t.v[0], &none, 1), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		assert_int_equal(kvm_set_cr4(t.v[0], rows[i].bit), 1);
 	test_vm_cpuid(&t, 0);

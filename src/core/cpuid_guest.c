@@ -125,6 +125,9 @@ void kvm_update_cpuid_runtime(struct kvm_vcpu *v)
 		cpuid_feature_change(v, FEAT_MWAIT, v->arch->misc_enable & BIT(18));
 	if (guest_cpuid_has(v, FEAT_PKU))
 		cpuid_feature_change(v, FEAT_OSPKE, kvm_read_cr4_bits(v, CR4_PKE));
+	/* A halted vCPU is not seen: nobody could be woken. */
+	if (v->kvm->arch->hlt_in_guest)
+		cpuid_feature_change(v, FEAT_KVM_PV_UNHALT, false);
 	e = kvm_find_cpuid_entry(v, 0xd, 0);
 	if (e)
 		e->ebx = isa_xsave_size(v->hw->xcr0, false);

@@ -244,6 +244,21 @@ int set_platform_info(struct kvm_vcpu *v, struct msr_access *m)
 	return 0;
 }
 
+/* APM vol. 2, 3.2.10: what some guests write and nobody minds, and what is kept. */
+#define HWCR_IGNORED	     (BIT(3) | BIT(6) | BIT(8))
+#define HWCR_MC_STATUS_WR_EN BIT(18)
+#define HWCR_TSC_FREQ_SEL    BIT(24)
+
+int set_hwcr(struct kvm_vcpu *v, struct msr_access *m)
+{
+	u64 val = m->data & ~HWCR_IGNORED;
+
+	if (val & ~(HWCR_MC_STATUS_WR_EN | HWCR_TSC_FREQ_SEL))
+		return -EINVAL;
+	v->arch->hwcr = val;
+	return 0;
+}
+
 int set_misc_features(struct kvm_vcpu *v, struct msr_access *m)
 {
 	if (m->data & ~1ull)

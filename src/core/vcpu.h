@@ -81,6 +81,7 @@ struct vcpu_arch {
 	u64 tsx_ctrl;
 	u64 umwait_control;
 	u64 power_ctl;
+	u64 hwcr;
 	bool smm; /* in system-management mode */
 	u64 cr0_guest_owned, cr4_guest_owned;
 	u64 hw_cr0_always_on;

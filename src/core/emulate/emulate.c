@@ -195,6 +195,9 @@ static int finish(struct emulator *e, bool retired)
 		kvm_make_request(v, REQ_EVENT);
 	}
 	e->nread = e->pos = 0;
+	/* Input beyond what it took: the program has lowered RCX. */
+	if (retired)
+		e->in.n = e->in.pos = 0;
 	if (e->out.n)
 		return emul_exit_out(e);
 	if (e->nwrite) {

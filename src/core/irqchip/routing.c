@@ -159,7 +159,7 @@ static bool routes_conflict(const struct route *a, const struct route *b)
 static int table_build(const struct route *routes, u32 n, struct irq_routing **out)
 {
 	struct irq_routing *t = calloc(1, sizeof(*t) + n * sizeof(t->r[0]));
-	u32 ngsis = 0;
+	u32 ngsis = 0, *fill;
 
 	if (!t)
 		return -ENOMEM;
@@ -167,28 +167,29 @@ static int table_build(const struct route *routes, u32 n, struct irq_routing **o
 		ngsis = MAX(ngsis, routes[i].gsi + 1);
 	t->n = n;
 	t->ngsis = ngsis;
-	t->start = calloc(ngsis + 2, sizeof(*t->start));
+	/* fill[g]: how many of g's there are so far. */
+	t->start = calloc(2 * (size_t)ngsis + 1, sizeof(*t->start));
 	if (!t->start) {
 		table_free(t);
 		return -ENOMEM;
 	}
+	fill = t->start + ngsis + 1;
 	memset(t->gsi_of, 0xff, sizeof(t->gsi_of));
-	/* Shifted by one more, so that filling moves each start to its place. */
 	for (u32 i = 0; i < n; i++)
-		t->start[routes[i].gsi + 2]++;
-	for (u32 g = 2; g < ngsis + 2; g++)
-		t->start[g] += t->start[g - 1];
+		t->start[routes[i].gsi + 1]++;
+	for (u32 g = 0; g < ngsis; g++)
+		t->start[g + 1] += t->start[g];
 	for (u32 i = 0; i < n; i++) {
 		const struct route *r = &routes[i];
-		u32 *pos = &t->start[r->gsi + 1];
+		struct route *first = &t->r[t->start[r->gsi]];
 
-		for (u32 k = t->start[r->gsi]; k < *pos; k++) {
-			if (routes_conflict(&t->r[k], r)) {
+		for (u32 k = 0; k < fill[r->gsi]; k++) {
+			if (routes_conflict(&first[k], r)) {
 				table_free(t);
 				return -EINVAL;
 			}
 		}
-		t->r[(*pos)++] = *r;
+		first[fill[r->gsi]++] = *r;
 		if (r->type == KVM_IRQ_ROUTING_IRQCHIP)
 			t->gsi_of[r->pin.irqchip][r->pin.pin] = (s32)r->gsi;
 	}

@@ -44,7 +44,6 @@ int vcpu_set_regs(struct kvm_vcpu *v, const struct kvm_regs *r)
 	const u64 vals[16] = {r->rax, r->rcx, r->rdx, r->rbx, r->rsp, r->rbp, r->rsi, r->rdi,
 			      r->r8,  r->r9,  r->r10, r->r11, r->r12, r->r13, r->r14, r->r15};
 
-	emul_reset(v);
 	for (unsigned i = 0; i < 16; i++)
 		kvm_register_write_raw(v, i, vals[i]);
 	kvm_rip_write(v, r->rip);

@@ -62,7 +62,7 @@ int kvm_host_rdmsr(u32 index, u64 *val)
 
 /* ---- Policy ---- */
 
-enum policy { HW, EMU, NESTED, LIVE, OWN };
+enum policy { HW, EMU, TDP, NESTED, LIVE, OWN };
 
 struct feature_row {
 	u32 leaf;
@@ -82,6 +82,11 @@ bool kvm_cpu_cap_has(enum cpu_feature f)
 	switch (r->policy) {
 	case EMU: return true;
 	case HW: break;
+	case TDP:
+		params_snapshot(&p);
+		if (!p.kvm_intel_ept)
+			return false;
+		break;
 	case NESTED:
 		params_snapshot(&p);
 		if (!p.kvm_intel_nested)

@@ -59,6 +59,7 @@ struct vcpu_arch {
 
 	/* ---- Events ---- */
 	struct queued_exception exception;
+	struct queued_exception exception_vmexit; /* pending in L2, for L1 */
 	struct queued_interrupt interrupt;
 	bool nmi_injected;
 	u32 nmi_queued;	      /* any thread, atomic: arrived and not yet looked at */
@@ -83,6 +84,7 @@ struct vcpu_arch {
 	u64 power_ctl;
 	u64 hwcr;
 	bool smm; /* in system-management mode */
+	bool guest_mode; /* an L2 runs */
 	u64 cr0_guest_owned, cr4_guest_owned;
 	u64 hw_cr0_always_on;
 
@@ -201,7 +203,6 @@ int kvm_emulate_xsetbv(struct kvm_vcpu *v);
 int kvm_emulate_invd(struct kvm_vcpu *v);
 int kvm_emulate_monitor(struct kvm_vcpu *v);
 int kvm_emulate_mwait(struct kvm_vcpu *v);
-int kvm_handle_invpcid(struct kvm_vcpu *v, unsigned type, u16 pcid, u64 la);
 int kvm_handle_invalid_op(struct kvm_vcpu *v);
 void kvm_vcpu_on_spin(struct kvm_vcpu *v, bool in_kernel);
 
@@ -238,7 +239,13 @@ static inline bool kvm_check_has_quirk(const struct kvm *kvm, u64 quirk)
 
 static inline bool is_guest_mode(const struct kvm_vcpu *v)
 {
-	return false; /* L2 does not exist without nested virtualization */
+	return v->arch->guest_mode;
+}
+
+/* VMX root operation holds INIT back. */
+static inline bool kvm_init_blocked(struct kvm_vcpu *v)
+{
+	return v->kvm->ops->nested && v->kvm->ops->nested->init_blocked(v);
 }
 
 #endif

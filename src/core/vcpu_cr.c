@@ -29,11 +29,17 @@ bool kvm_is_legal_gpa(const struct kvm_vcpu *v, u64 gpa)
 bool kvm_load_pdptrs(struct kvm_vcpu *v, u64 cr3)
 {
 	u64 pdptr[4];
+	bool changed = false;
 
 	if (!mmu_load_pdptrs(v, cr3, pdptr))
 		return false;
-	for (unsigned i = 0; i < 4; i++)
+	for (unsigned i = 0; i < 4; i++) {
+		changed |= kvm_pdptr_read(v, i) != pdptr[i];
 		v->regs.pdptr[i] = pdptr[i];
+	}
+	/* A shadow of PAE paging begins with them. */
+	if (changed)
+		mmu_new_pgd(v, cr3);
 	regcache_mark_dirty(&v->regs, VCPU_EXREG_PDPTR);
 	kvm_make_request(v, REQ_LOAD_MMU_PGD);
 	return true;
@@ -148,7 +154,7 @@ int kvm_set_cr3(struct kvm_vcpu *v, u64 cr3)
 		return 1;
 	}
 	if (!skip_flush)
-		kvm_make_request(v, REQ_TLB_FLUSH_GUEST);
+		mmu_flush_cr3(v, cr3);
 	return 0;
 }
 

@@ -45,7 +45,9 @@ static bool has_events(struct kvm_vcpu *v)
 {
 	const struct kvm_x86_ops *ops = v->kvm->ops;
 
-	if (v->apic && lapic_has_init_sipi(v))
+	if (v->apic && lapic_has_init_sipi(v) && !kvm_init_blocked(v))
+		return true;
+	if (is_guest_mode(v) && ops->nested->has_events(v))
 		return true;
 	/* Waiting for a startup IPI: nothing else is listened to (SDM vol. 3A, 9.4.2). */
 	if (v->mp_state == KVM_MP_STATE_UNINITIALIZED || v->mp_state == KVM_MP_STATE_INIT_RECEIVED)
@@ -114,6 +116,8 @@ static int vcpu_sleep(struct kvm_vcpu *v)
 			break;
 		deadline = v->apic && v->mp_state == KVM_MP_STATE_HALTED ? lapic_timer_expires(v)
 									 : ~0ull;
+		if (is_guest_mode(v))
+			deadline = MIN(deadline, v->kvm->ops->nested->timer_expires_ns(v));
 		ret = vcpu_wait(v, seen, deadline);
 		if (ret)
 			break;
@@ -135,6 +139,9 @@ static int vcpu_block(struct kvm_vcpu *v)
 		if (ret)
 			return exit_intr(v);
 	}
+	/* A halted L2 may end in L1, without having been woken first. */
+	if (is_guest_mode(v))
+		v->kvm->ops->nested->check_events(v);
 	kvm_apic_accept_events(v);
 	if (v->mp_state == KVM_MP_STATE_HALTED && has_events(v)) {
 		v->arch->pv_unhalted = false;
@@ -167,6 +174,11 @@ static int handle_requests(struct kvm_vcpu *v)
 		if (ret)
 			return ret;
 	}
+	if (kvm_check_request(v, REQ_TLB_FLUSH_GUEST)) {
+		kvm_stat_inc(v, tlb_flush);
+		mmu_flush_guest(v);
+		ops->flush_tlb_guest(v);
+	}
 	if (kvm_check_request(v, REQ_MMU_SYNC))
 		mmu_sync_roots(v);
 	if (kvm_check_request(v, REQ_LOAD_MMU_PGD))
@@ -179,12 +191,11 @@ static int handle_requests(struct kvm_vcpu *v)
 		kvm_stat_inc(v, tlb_flush);
 		ops->flush_tlb_current(v);
 	}
-	if (kvm_check_request(v, REQ_TLB_FLUSH_GUEST)) {
-		kvm_stat_inc(v, tlb_flush);
-		ops->flush_tlb_guest(v);
+	if (kvm_check_request(v, REQ_TRIPLE_FAULT)) {
+		if (!is_guest_mode(v))
+			return kvm_exit_shutdown(v);
+		ops->nested->triple_fault(v);
 	}
-	if (kvm_check_request(v, REQ_TRIPLE_FAULT))
-		return kvm_exit_shutdown(v);
 	if (kvm_check_request(v, REQ_CLOCK_UPDATE))
 		kvm_guest_time_update(v);
 	if (kvm_check_request(v, REQ_STEAL_UPDATE))
@@ -252,8 +263,10 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 		ops->cancel_injection(v);
 		return 1;
 	}
-	if (unlikely(need_exit))
+	if (unlikely(need_exit)) {
+		kvm_make_request(v, REQ_EVENT);
 		sil_cpu_kick(v->cpu);
+	}
 	DEBUG_BUG_ON(!regcache_valid(&v->regs));
 	v->arch->ran = true;
 	fast = ops->vcpu_run(v);

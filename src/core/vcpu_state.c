@@ -158,8 +158,11 @@ static int set_common(struct kvm_vcpu *v, const struct kvm_sregs *s, bool load_p
 	ops->set_gdt(v, &dt);
 	v->hw->cr2 = s->cr2;
 	*reset_mmu |= kvm_read_cr3(v) != s->cr3;
-	v->regs.cr3 = s->cr3;
-	regcache_mark_dirty(&v->regs, VCPU_EXREG_CR3);
+	if (kvm_read_cr3(v) != s->cr3) {
+		v->regs.cr3 = s->cr3;
+		regcache_mark_dirty(&v->regs, VCPU_EXREG_CR3);
+		mmu_new_pgd(v, s->cr3);
+	}
 	kvm_set_cr8(v, s->cr8);
 	*reset_mmu |= v->arch->efer != s->efer;
 	ops->set_efer(v, s->efer);

@@ -194,6 +194,9 @@ static int finish(struct emulator *e, bool retired)
 							     (ISA_BLOCK_STI | ISA_BLOCK_MOVSS));
 		kvm_make_request(v, REQ_EVENT);
 	}
+	if (e->flags & EMUL_WHOLE &&
+	    e->before.interruptibility & ~c->s.interruptibility & ISA_BLOCK_NMI)
+		v->kvm->ops->set_nmi_mask(v, false);
 	e->nread = e->pos = 0;
 	/* Input beyond what it took: the program has lowered RCX. */
 	if (retired)
@@ -287,7 +290,7 @@ static int emulate(struct kvm_vcpu *v, unsigned flags)
 	}
 	if (uses_vector(&e->insn))
 		emul_load_vector(e);
-	if (e->insn.flags & ISA_F_SYS)
+	if (e->insn.flags & ISA_F_SYS || flags & EMUL_WHOLE)
 		emul_load_system(e);
 	return ended(e, execute(e, run_insn, NULL));
 }
@@ -336,7 +339,40 @@ static int emul_complete(struct kvm_vcpu *v)
 	return emulate(v, e->flags);
 }
 
-/* ---- Task switches ---- */
+/* ---- Events and task switches ---- */
+
+/* For what is not an instruction. */
+static void begin(struct emulator *e, unsigned flags)
+{
+	emul_reset(e->v);
+	e->flags = flags;
+	e->error = 0;
+	e->unhandled = e->halt = e->has_nested = false;
+	e->budget = ~0u;
+	e->nwrite = 0;
+	isa_insn_release(&e->insn);
+	memset(&e->insn, 0, sizeof(e->insn));
+	e->nbytes = 0;
+	emul_load(e);
+	emul_load_system(e);
+}
+
+static void run_event(struct emulator *e, const void *ev)
+{
+	isa_deliver(&e->c, ev);
+}
+
+int kvm_emulate_event(struct kvm_vcpu *v, const struct isa_event *ev)
+{
+	struct emulator *e = v->emul;
+	int r;
+
+	begin(e, EMUL_WHOLE);
+	r = execute(e, run_event, ev);
+	if (!r && ev->type == EV_NMI)
+		v->kvm->ops->set_nmi_mask(v, true);
+	return r ? ended(e, r) : finish(e, false);
+}
 
 struct task_args {
 	u16 sel;
@@ -363,17 +399,7 @@ int kvm_task_switch(struct kvm_vcpu *v, u16 selector, int reason, bool has_error
 	u64 cr3;
 	int r;
 
-	emul_reset(v);
-	e->flags = 0;
-	e->error = 0;
-	e->unhandled = e->halt = e->has_nested = false;
-	e->budget = ~0u;
-	e->nwrite = 0;
-	isa_insn_release(&e->insn);
-	memset(&e->insn, 0, sizeof(e->insn));
-	e->nbytes = 0;
-	emul_load(e);
-	emul_load_system(e);
+	begin(e, 0);
 	cr3 = e->c.s.cr3;
 	r = execute(e, run_task, &t);
 	/* The new task's CR3 and CR0.TS are set in the emulator's processor only. */

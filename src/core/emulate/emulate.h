@@ -26,6 +26,8 @@ void emul_reset(struct kvm_vcpu *v);
 #define EMUL_TRAP_UD		 BIT(1) /* came by #UD: an instruction we do not have is injected as #UD */
 #define EMUL_PF			 BIT(2) /* came by a page fault: an access that finds memory may just retry */
 #define EMUL_NO_DECODE_FAIL_EXIT BIT(3) /* never KVM_EXIT_INTERNAL_ERROR: inject #UD instead */
+#define EMUL_WHOLE		 BIT(4) /* the processor cannot run this code at all: any instruction may come \
+					 */
 
 /* One instruction at RIP. 1: go on (registers updated, or an exception queued); 0: run->exit_reason
  * is set; < 0: errno of KVM_RUN. */
@@ -38,6 +40,11 @@ int kvm_fast_pio(struct kvm_vcpu *v, unsigned size, u16 port, bool in);
 
 /* KVM_EXIT_INTERNAL_ERROR/EMULATION with the instruction's bytes, or #UD where KVM injects one. */
 int kvm_handle_emulation_failure(struct kvm_vcpu *v, unsigned flags);
+
+struct isa_event;
+/* Delivers an event through the IDT or, in real mode, the interrupt table, as EMUL_WHOLE code needs
+ * it. Same returns; a fault on the way is queued. */
+int kvm_emulate_event(struct kvm_vcpu *v, const struct isa_event *ev);
 
 /* Task switch exit (SDM vol. 3C, 26.4.2): @reason: 0 CALL, 1 IRET, 2 JMP, 3 gate. Same returns. */
 int kvm_task_switch(struct kvm_vcpu *v, u16 selector, int reason, bool has_error, u32 error);

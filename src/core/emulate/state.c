@@ -37,6 +37,8 @@ void emul_load(struct emulator *e)
 		kvm_get_segment(v, &c->s.seg[i], i);
 	emul_reload_cr(e);
 	c->s.interruptibility = ops->get_interrupt_shadow(v);
+	if (e->flags & EMUL_WHOLE && ops->get_nmi_mask(v))
+		c->s.interruptibility |= ISA_BLOCK_NMI;
 	c->s.activity = ISA_ACTIVE;
 	c->s.pending_dbg = 0;
 	c->request = 0;

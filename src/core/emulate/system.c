@@ -109,8 +109,7 @@ static void op_invlpg(struct isa_cpu *c, u64 la)
 
 static void op_invpcid(struct isa_cpu *c, unsigned type, u16 pcid, u64 la)
 {
-	kvm_make_request(emul_of(c)->v, REQ_TLB_FLUSH_GUEST);
-	kvm_make_request(emul_of(c)->v, REQ_MMU_SYNC);
+	mmu_invpcid(emul_of(c)->v, type, pcid, la);
 }
 
 static void op_vmx(struct isa_cpu *c, const struct isa_insn *i)

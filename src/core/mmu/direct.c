@@ -91,7 +91,7 @@ int direct_map(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f)
 		writable = false;
 	}
 	hva = memslot_gfn_to_hva(f->slot, f->gfn & ~(level_pages(level) - 1));
-	spte = spte_make_leaf(role, hva, level, role.access, f->map_writable, writable);
+	spte = spte_make_leaf(role, hva, level, role.access, writable);
 	old = spte_get(sptep);
 	/* Never take away what is there: another vCPU may have mapped it for writing. */
 	if (spte_present(old) && spte_addr(old) == spte_addr(spte) &&

@@ -175,6 +175,13 @@ void mmu_sync_roots(struct kvm_vcpu *v);
  * context's root 0 are requested to be synchronized before the next entry. */
 void mmu_invalidate_roots(struct kvm_vcpu *v, struct kvm_mmu *mmu,
 			  bool (*match)(const struct mmu_root *r, u64 arg), u64 arg);
+/* The guest flushed everything (CR0, CR4, a hypercall): shadow pages follow its tables before the
+ * next entry. Handler of REQ_TLB_FLUSH_GUEST, together with the back end's flush. */
+void mmu_flush_guest(struct kvm_vcpu *v);
+/* MOV to CR3 (its new value) without the no-flush bit. */
+void mmu_flush_cr3(struct kvm_vcpu *v, u64 cr3);
+/* INVPCID with valid operands. */
+void mmu_invpcid(struct kvm_vcpu *v, unsigned type, u16 pcid, gva_t gva);
 void mmu_free_roots(struct kvm_vcpu *v, struct kvm_mmu *mmu, unsigned roots);
 /* INVLPG and the like, for shadow paging. */
 void mmu_invlpg(struct kvm_vcpu *v, gva_t gva);

@@ -13,13 +13,11 @@
 #define MMU_HASH_BITS	12
 
 /* ---- Entries ----
- * One layout of software bits fits both formats: bit 11 and bits 58:52 are ignored in EPT entries
- * (without the features that claim them, none of which we enable) and in legacy ones.
+ * Bit 11 is ignored in EPT entries (without the features that claim it, none of which we enable)
+ * and in legacy ones. Of the high bits none is: PAE paging reserves them.
  */
-#define SPTE_PRESENT	   BIT(11) /* a translation or table, in our books */
-#define SPTE_HOST_WRITABLE BIT(52) /* the slot allows writes */
-#define SPTE_MMU_WRITABLE  BIT(53) /* not write-protected because it is a guest's page table */
-#define SPTE_ADDR_MASK	   BITS(51, 12)
+#define SPTE_PRESENT   BIT(11) /* a translation or table, in our books */
+#define SPTE_ADDR_MASK BITS(51, 12)
 
 #define PT_P  BIT(0)
 #define PT_W  BIT(1)
@@ -81,8 +79,7 @@ static inline void spte_set(u64 *sptep, u64 val)
 /* Entry that points to the table @child; allows everything, leaves decide. */
 u64 spte_make_table(union mmu_page_role role, hpa_t child);
 /* Leaf at @level to @hva with ACC_* @access; @writable: may hold W now. */
-u64 spte_make_leaf(union mmu_page_role role, hva_t hva, int level, unsigned access,
-		   bool host_writable, bool writable);
+u64 spte_make_leaf(union mmu_page_role role, hva_t hva, int level, unsigned access, bool writable);
 
 static inline unsigned pt_index(u64 addr, int level)
 {
@@ -203,8 +200,7 @@ void stat_pages(struct kvm *kvm, int level, int delta);
 
 /* ---- Slots (slot.c) ---- */
 bool slot_zap_gfn(struct kvm *kvm, struct memslot *slot, gfn_t gfn);
-/* @guest_table: because it is one, not because its dirtying is logged. */
-bool slot_write_protect_gfn(struct kvm *kvm, struct memslot *slot, gfn_t gfn, bool guest_table);
+bool slot_write_protect_gfn(struct kvm *kvm, struct memslot *slot, gfn_t gfn);
 void mmu_update_limit(struct kvm *kvm);
 
 /* ---- Faults ---- */

@@ -189,16 +189,13 @@ u64 spte_make_table(union mmu_page_role role, hpa_t child)
 	return child | SPTE_PRESENT | PT_P | PT_W | PT_U | PT_A;
 }
 
-u64 spte_make_leaf(union mmu_page_role role, hva_t hva, int level, unsigned access,
-		   bool host_writable, bool writable)
+u64 spte_make_leaf(union mmu_page_role role, hva_t hva, int level, unsigned access, bool writable)
 {
 	u64 spte = hva | SPTE_PRESENT | (level > 1 ? PT_PS : 0);
-	bool w = writable && host_writable && (access & ACC_WRITE);
+	bool w = writable && (access & ACC_WRITE);
 
-	if (host_writable)
-		spte |= SPTE_HOST_WRITABLE;
 	if (w)
-		spte |= SPTE_MMU_WRITABLE | PT_W;
+		spte |= PT_W;
 	/* Accessed and dirty are set beforehand: nobody asks for them, and a walk that finds them
 	 * set does not write to the table. */
 	if (role.ept) {

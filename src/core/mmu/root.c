@@ -146,14 +146,62 @@ void mmu_invalidate_roots(struct kvm_vcpu *v, struct kvm_mmu *mmu,
 	}
 }
 
-static bool same_ept12(const struct mmu_root *r, u64 eptp)
+/* ---- What the guest flushes ---- */
+
+/* With two-dimensional paging its translations are the processor's alone. */
+static bool shadowing(const struct kvm_vcpu *v)
 {
-	return !((r->pgd ^ eptp) & EPT_ADDR_MASK);
+	return v->mmu->mmu == &v->mmu->root_mmu && !v->mmu->root_mmu.root_role.direct;
 }
 
 static bool any_root(const struct mmu_root *r, u64 arg)
 {
 	return true;
+}
+
+static bool same_pcid(const struct mmu_root *r, u64 pcid)
+{
+	return !((r->pgd ^ pcid) & 0xfff);
+}
+
+void mmu_flush_guest(struct kvm_vcpu *v)
+{
+	if (shadowing(v))
+		mmu_invalidate_roots(v, &v->mmu->root_mmu, any_root, 0);
+}
+
+static void flush_pcid(struct kvm_vcpu *v, u64 pcid)
+{
+	if (!shadowing(v)) {
+		kvm_make_request(v, REQ_TLB_FLUSH_GUEST);
+		return;
+	}
+	mmu_invalidate_roots(v, &v->mmu->root_mmu,
+			     kvm_read_cr4_bits(v, CR4_PCIDE) ? same_pcid : any_root, pcid);
+}
+
+void mmu_flush_cr3(struct kvm_vcpu *v, u64 cr3)
+{
+	flush_pcid(v, cr3 & 0xfff);
+}
+
+/* SDM vol. 2A, INVPCID: 0 address, 1 PCID, 2 all, 3 all but global. */
+void mmu_invpcid(struct kvm_vcpu *v, unsigned type, u16 pcid, gva_t gva)
+{
+	switch (type) {
+	case 0:
+	case 1: flush_pcid(v, pcid); break;
+	default: kvm_make_request(v, REQ_TLB_FLUSH_GUEST); break;
+	}
+	/* The processor's own translations of another PCID are not reached by flushing the current
+	 * context alone. */
+	if (type < 2)
+		kvm_make_request(v, REQ_TLB_FLUSH_CURRENT);
+}
+
+static bool same_ept12(const struct mmu_root *r, u64 eptp)
+{
+	return !((r->pgd ^ eptp) & EPT_ADDR_MASK);
 }
 
 void mmu_invept(struct kvm_vcpu *v, unsigned type, u64 eptp)

@@ -34,7 +34,7 @@ void shadow_account(struct kvm *kvm, struct mmu_page *sp)
 
 	if (s) {
 		no_large_add(s, sp->gfn, 1);
-		if (slot_write_protect_gfn(kvm, s, sp->gfn, true))
+		if (slot_write_protect_gfn(kvm, s, sp->gfn))
 			mmu_flush_remote(kvm);
 	}
 	slots_read_unlock(kvm, idx);

@@ -132,7 +132,7 @@ static void resync_page(struct kvm_vcpu *v, struct mmu_page *sp)
 	struct kvm *kvm = v->kvm;
 	unsigned idx = slots_read_lock(kvm);
 	struct memslot *s = memslots_find(kvm_memslots(kvm, sp->role.as_id), sp->gfn);
-	bool flush = s && slot_write_protect_gfn(kvm, s, sp->gfn, true);
+	bool flush = s && slot_write_protect_gfn(kvm, s, sp->gfn);
 
 	slots_read_unlock(kvm, idx);
 	if (flush)
@@ -358,7 +358,7 @@ static int shadow_map(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f,
 	}
 	spte = spte_make_leaf(hpa_page((u64)table)->role,
 			      memslot_gfn_to_hva(f->slot, f->gfn & ~(level_pages(level) - 1)),
-			      level, rights, f->map_writable, writable);
+			      level, rights, writable);
 	old = spte_get(sptep);
 	if (old == spte) {
 		if (r == PF_FIXED)
@@ -385,8 +385,10 @@ int shadow_fault(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f)
 	unsigned idx;
 	int r;
 
-	if (!mmu->cpu_role.base.ept && kvm_get_rflags(v) & X86_AC)
-		access |= PFERR_AC;
+	/* A supervisor access while CPL is 3 is to a system structure: EFLAGS.AC does not help it.
+	 */
+	if (!mmu->cpu_role.base.ept && !f->user && kvm_get_rflags(v) & X86_AC)
+		access |= kvm_get_cpl(v) == 3 ? PFERR_IMPLICIT : PFERR_AC;
 	if (!guest_walker(mmu)(v, mmu, f->addr, access, &w)) {
 		kvm_stat_inc(v, pf_guest);
 		w.fault.from_exit = true;

@@ -25,19 +25,17 @@ static bool rmap_zap(struct kvm *kvm, struct rmap *r)
 	return any;
 }
 
-static bool rmap_write_protect(struct rmap *r, bool guest_table)
+static bool rmap_write_protect(struct rmap *r)
 {
 	bool any = false;
 	u64 *sptep;
 
 	rmap_for_each(sptep, r)
 	{
-		u64 spte = spte_get(sptep), new = spte & ~PT_W;
+		u64 spte = spte_get(sptep);
 
-		if (guest_table)
-			new &= ~SPTE_MMU_WRITABLE;
-		if (new != spte) {
-			spte_set(sptep, new);
+		if (spte_writable(spte)) {
+			spte_set(sptep, spte & ~PT_W);
 			any = true;
 		}
 	}
@@ -56,10 +54,10 @@ bool slot_zap_gfn(struct kvm *kvm, struct memslot *slot, gfn_t gfn)
 	return any;
 }
 
-bool slot_write_protect_gfn(struct kvm *kvm, struct memslot *slot, gfn_t gfn, bool guest_table)
+bool slot_write_protect_gfn(struct kvm *kvm, struct memslot *slot, gfn_t gfn)
 {
 	struct rmap *r = slot_rmap_lookup(slot, gfn, 1);
-	bool any = r && rmap_write_protect(r, guest_table);
+	bool any = r && rmap_write_protect(r);
 
 	/* Large leaves are not written to in parts: they go, and come back as small ones. */
 	for (int l = 2; l <= MMU_LEAF_LEVELS; l++) {
@@ -75,7 +73,7 @@ bool mmu_slot_write_protect(struct kvm *kvm, struct memslot *slot, u64 first, u6
 
 	for (; mask; mask &= mask - 1)
 		any |= slot_write_protect_gfn(
-			kvm, slot, slot->base_gfn + first + (unsigned)__builtin_ctzll(mask), false);
+			kvm, slot, slot->base_gfn + first + (unsigned)__builtin_ctzll(mask));
 	return any;
 }
 
@@ -128,7 +126,7 @@ void mmu_slot_dirty_log(struct kvm *kvm, struct memslot *slot, bool on, bool all
 		zap_level(kvm, slot, l);
 	for (u64 i = 0; r && i < n; i++) {
 		if (on)
-			rmap_write_protect(&r[i], false);
+			rmap_write_protect(&r[i]);
 		else
 			rmap_zap(kvm, &r[i]);
 	}

@@ -19,8 +19,14 @@ struct vmx_config {
 	u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
 	u64 misc, ept_vpid;
 	bool ept, vpid, unrestricted, ple, tsc_scaling, ept_ad;
+	bool flexpriority, apicv;
 	u32 ple_gap, ple_window;
+	/* VMCS shadowing (SDM, 25.6.15): which VMREADs and VMWRITEs of L1 exit. */
+	u8 vmread_bitmap[PAGE_SIZE] __attribute__((aligned(4096)));
+	u8 vmwrite_bitmap[PAGE_SIZE] __attribute__((aligned(4096)));
 };
+
+struct nested_vmx;
 
 /* One VMCS and what we know it to hold, so that controls need no VMREAD. */
 struct loaded_vmcs {
@@ -36,16 +42,26 @@ struct vcpu_vmx {
 	struct loaded_vmcs *loaded;
 	const struct vmx_config *config;
 	u8 *msr_bitmap;
+	/* The 64-bit words of it that let some MSR through. */
+	u16 pass_words[32];
+	unsigned npass_words;
+	struct nested_vmx *nested;
+	bool vmcs01_stale; /* what hangs on user space's wishes changed while L2 ran */
 	u16 vpid;
 	/* Of the last exit */
 	u32 exit_reason; /* with bit 31 */
 	u32 idt_vectoring_info;
 	enum sil_vmx entry_result;
 	bool nmi_known_unmasked;
+	bool emulate;	    /* the guest's state cannot be entered */
+	bool did_not_enter; /* ... as vmx_vcpu_run has found */
 	u64 spin_count;
 };
 
 #define vmx_of(v) ((v)->arch->vmx)
+
+/* Posted-interrupt notifications come by sil_cpu_notify: the vector is only a name. */
+#define VMX_POSTED_INTR_VECTOR 0xf2
 
 /* Registers that are in the VMCS only after an exit: docs/register-cache.md. */
 #define VMX_LAZY_SET                                                                         \
@@ -108,6 +124,10 @@ static inline bool is_nmi(u32 intr_info)
 }
 
 /* vmx_setup.c */
+u16 vmx_alloc_vpid(struct kvm *kvm); /* 0 if none is left */
+void vmx_free_vpid(struct kvm *kvm, u16 vpid);
+/* The fields of a fresh VMCS that never change: host state, lists, ... */
+void vmx_init_constant(struct kvm_vcpu *v);
 int vmx_config_init(struct vmx_config *c, const struct kvm_params *p);
 void vmx_init_vmcs(struct kvm_vcpu *v);
 void vmx_vcpu_reset(struct kvm_vcpu *v, bool init);
@@ -128,6 +148,12 @@ void vmx_set_gdt(struct kvm_vcpu *v, const struct isa_dtr *dt);
 bool vmx_is_valid_cr0(struct kvm_vcpu *v, u64 cr0);
 bool vmx_is_valid_cr4(struct kvm_vcpu *v, u64 cr4);
 void vmx_set_cr0(struct kvm_vcpu *v, u64 cr0);
+/* As vmx_set_cr0/4 with EFER.LMA and TR as they are: the state of another world is loaded. */
+void vmx_load_cr0(struct kvm_vcpu *v, u64 cr0);
+#define vmx_load_cr4 vmx_set_cr4
+/* Bits that the guest may change without an exit, L2's by L1's leave. */
+u64 vmx_cr0_guest_owned(struct kvm_vcpu *v);
+u64 vmx_cr4_guest_owned(struct kvm_vcpu *v);
 void vmx_set_cr4(struct kvm_vcpu *v, u64 cr4);
 void vmx_set_efer(struct kvm_vcpu *v, u64 efer);
 void vmx_set_cr4_guest_host_mask(struct kvm_vcpu *v);
@@ -160,10 +186,20 @@ void vmx_enable_nmi_window(struct kvm_vcpu *v);
 void vmx_complete_interrupts(struct kvm_vcpu *v);
 void vmx_recover_nmi_blocking(struct kvm_vcpu *v);
 void vmx_update_exception_bitmap(struct kvm_vcpu *v);
+/* Every #PF exits. */
+static inline bool vmx_need_pf_intercept(const struct kvm_vcpu *v)
+{
+	return !vmx_of(v)->config->ept;
+}
 
 /* vmx_run.c */
 enum exit_fastpath vmx_vcpu_run(struct kvm_vcpu *v);
 int vmx_skip_emulated_instruction(struct kvm_vcpu *v);
+
+/* vmx_emulate.c */
+void vmx_update_emulation(struct kvm_vcpu *v); /* CR0 has changed */
+/* In place of an entry: as an exit handler. */
+int vmx_emulate_guest(struct kvm_vcpu *v);
 
 /* vmx_exit.c */
 int vmx_handle_exit(struct kvm_vcpu *v, enum exit_fastpath fast);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Events: into the guest at VM entry, windows, and what an exit interrupted (SDM, 25.8.3, 25.9.3).
  */
-#include "core/vmx/vmx.h"
+#include <errno.h>
+
+#include "core/vmx/nested/nested.h"
 
 /* ---- Blocking ---- */
 
@@ -41,22 +43,36 @@ void vmx_set_nmi_mask(struct kvm_vcpu *v, bool masked)
 
 bool vmx_interrupt_blocked(struct kvm_vcpu *v)
 {
+	/* Nothing in L2 holds back what exits from it. */
+	if (is_guest_mode(v) && v12_pin(vmcs12_of(v), PIN_BASED_EXT_INTR_MASK))
+		return false;
 	return !(vmx_get_rflags(v) & X86_IF) || vmx_get_interrupt_shadow(v);
 }
 
 bool vmx_nmi_blocked(struct kvm_vcpu *v)
 {
+	if (is_guest_mode(v) && v12_pin(vmcs12_of(v), PIN_BASED_NMI_EXITING))
+		return false;
 	return vmcs_read(v, GUEST_INTERRUPTIBILITY_INFO) &
 	       (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS | GUEST_INTR_STATE_NMI);
 }
 
 int vmx_interrupt_allowed(struct kvm_vcpu *v, bool for_injection)
 {
+	if (nested_of(v)->run_pending)
+		return -EBUSY;
+	if (for_injection && is_guest_mode(v) &&
+	    v12_pin(vmcs12_of(v), PIN_BASED_EXT_INTR_MASK))
+		return -EBUSY;
 	return !vmx_interrupt_blocked(v);
 }
 
 int vmx_nmi_allowed(struct kvm_vcpu *v, bool for_injection)
 {
+	if (nested_of(v)->run_pending)
+		return -EBUSY;
+	if (for_injection && is_guest_mode(v) && v12_pin(vmcs12_of(v), PIN_BASED_NMI_EXITING))
+		return -EBUSY;
 	return !vmx_nmi_blocked(v);
 }
 
@@ -196,11 +212,16 @@ void vmx_update_exception_bitmap(struct kvm_vcpu *v)
 	/* #UD: other vendors' hypercalls. #MC: the processor's report of missing memory. */
 	u32 eb = 1u << X86_UD | 1u << X86_MC;
 
+	if (!vmx_of(v)->config->ept)
+		eb |= 1u << X86_PF_VEC;
 	if (v->arch->guest_debug & KVM_GUESTDBG_ENABLE) {
 		if (v->arch->guest_debug & KVM_GUESTDBG_USE_SW_BP)
 			eb |= 1u << X86_BP;
 		if (v->arch->guest_debug & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP))
 			eb |= 1u << X86_DB;
 	}
+	/* Either hypervisor's wish makes it an exit; which of them gets it is decided then. */
+	if (is_guest_mode(v))
+		eb |= (u32)V12(vmcs12_of(v), EXCEPTION_BITMAP);
 	vmx_set_exception_bitmap(v, eb);
 }

@@ -7,7 +7,7 @@
 #include "core/emulate/emulate.h"
 #include "core/irqchip/irqchip.h"
 #include "core/mmu/mmu.h"
-#include "core/vmx/vmx.h"
+#include "core/vmx/nested/nested.h"
 #include "spec/check.h"
 
 /* ---- Exceptions ---- */
@@ -83,6 +83,8 @@ static int handle_exception(struct kvm_vcpu *v)
 		return handle_ud(v);
 	if (info & INTR_INFO_DELIVER_ERR_CODE)
 		error = (u32)vmcs_read(v, VM_EXIT_INTR_ERROR_CODE);
+	if (is_exception_n(info, X86_PF_VEC))
+		return mmu_page_fault(v, kvm_exit_info_1(v), error);
 	if ((vmx_of(v)->idt_vectoring_info & INTR_INFO_VALID) && vector != X86_DB) {
 		u64 data[3] = {vmx_of(v)->idt_vectoring_info, info, error};
 
@@ -149,6 +151,30 @@ static int handle_io(struct kvm_vcpu *v)
 	return kvm_fast_pio(v, (unsigned)(q & 7) + 1, (u16)(q >> 16), q & BIT(3));
 }
 
+/*
+ * In L2, bits that L1 masks stay as they are: had L2 tried to change what it reads in them, L1 would
+ * have the exit.
+ */
+static int set_cr0(struct kvm_vcpu *v, u64 val)
+{
+	if (is_guest_mode(v)) {
+		u64 mask = V12(vmcs12_of(v), CR0_GUEST_HOST_MASK);
+
+		val = (val & ~mask) | (V12(vmcs12_of(v), GUEST_CR0) & mask);
+	}
+	return kvm_set_cr0(v, val);
+}
+
+static int set_cr4(struct kvm_vcpu *v, u64 val)
+{
+	if (is_guest_mode(v)) {
+		u64 mask = V12(vmcs12_of(v), CR4_GUEST_HOST_MASK);
+
+		val = (val & ~mask) | (V12(vmcs12_of(v), GUEST_CR4) & mask);
+	}
+	return kvm_set_cr4(v, val);
+}
+
 /* SDM, table 28-3. */
 static int handle_cr(struct kvm_vcpu *v)
 {
@@ -161,9 +187,9 @@ static int handle_cr(struct kvm_vcpu *v)
 	case 0: /* MOV to CR */
 		val = kvm_register_read(v, gpr);
 		switch (cr) {
-		case 0: return kvm_complete_insn_gp(v, kvm_set_cr0(v, val));
+		case 0: return kvm_complete_insn_gp(v, set_cr0(v, val));
 		case 3: return kvm_complete_insn_gp(v, kvm_set_cr3(v, val));
-		case 4: return kvm_complete_insn_gp(v, kvm_set_cr4(v, val));
+		case 4: return kvm_complete_insn_gp(v, set_cr4(v, val));
 		case 8:
 			old_cr8 = kvm_get_cr8(v);
 			err = kvm_set_cr8(v, val);
@@ -186,10 +212,27 @@ static int handle_cr(struct kvm_vcpu *v)
 	case 2: /* CLTS */
 		val = kvm_read_cr0(v) & ~CR0_TS;
 		return kvm_complete_insn_gp(v, kvm_set_cr0(v, val));
-	case 3: /* LMSW */ kvm_lmsw(v, (u16)(q >> 16)); return kvm_skip_emulated_instruction(v);
+	case 3: /* LMSW: PE may be set and not cleared */
+		(void)set_cr0(v, (kvm_read_cr0(v) & ~0xeull) | (q >> 16 & 0xf));
+		return kvm_skip_emulated_instruction(v);
 	}
 bad:
 	BUG("control-register exit with qualification %#llx", (unsigned long long)q);
+}
+
+/* Both only with shadow paging. */
+static int handle_invlpg(struct kvm_vcpu *v)
+{
+	u64 la = kvm_exit_info_1(v);
+
+	mmu_invlpg(v, la);
+	v->kvm->ops->flush_tlb_gva(v, la);
+	return kvm_skip_emulated_instruction(v);
+}
+
+static int handle_invpcid(struct kvm_vcpu *v)
+{
+	return kvm_emulate_instruction(v, 0);
 }
 
 /* Only while user space has the debug registers. SDM, table 28-4. */
@@ -318,12 +361,20 @@ int vmx_handle_exit(struct kvm_vcpu *v, enum exit_fastpath fast)
 	struct vcpu_vmx *vmx = vmx_of(v);
 	u32 reason = vmx->exit_reason & 0xffff;
 
+	if (unlikely(vmx->did_not_enter))
+		return vmx->emulate ? vmx_emulate_guest(v) : 0;
+	if (is_guest_mode(v) && vmx->entry_result == SIL_VMX_OK && nested_reflect(v))
+		return 1;
 	if (unlikely(vmx->entry_result != SIL_VMX_OK))
 		return fail_entry(v, vmx->entry_result == SIL_VMX_FAIL_VALID
 					     ? vmcs_read(v, VM_INSTRUCTION_ERROR)
 					     : ~0ull);
-	if (unlikely(vmx->exit_reason & VMX_EXIT_REASON_FAILED_VMENTRY))
+	if (unlikely(vmx->exit_reason & VMX_EXIT_REASON_FAILED_VMENTRY)) {
+		if (reason == EXIT_REASON_INVALID_STATE && !vmx->config->unrestricted &&
+		    v->kvm->arch->params.kvm_intel_emulate_invalid_guest_state)
+			return vmx_emulate_guest(v);
 		return fail_entry(v, vmx->exit_reason);
+	}
 	if (unlikely((vmx->idt_vectoring_info & INTR_INFO_VALID) &&
 		     !may_interrupt_delivery(reason) && reason != EXIT_REASON_EXTERNAL_INTERRUPT &&
 		     reason != EXIT_REASON_TRIPLE_FAULT)) {

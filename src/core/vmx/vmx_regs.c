@@ -2,7 +2,7 @@
 /* Guest registers in the VMCS, behind the register cache (docs/register-cache.md). */
 #include "core/cpuid.h"
 #include "core/mmu/mmu.h"
-#include "core/vmx/vmx.h"
+#include "core/vmx/nested/nested.h"
 
 /* ---- The cache ---- */
 
@@ -16,7 +16,9 @@ void vmx_cache_reg(struct kvm_vcpu *v, enum kvm_reg reg)
 	case VCPU_REG_RIP: r->rip = vmcs_read(v, GUEST_RIP); break;
 	case VCPU_EXREG_RFLAGS: r->rflags = vmcs_read(v, GUEST_RFLAGS); break;
 	case VCPU_EXREG_PDPTR:
-		for (unsigned i = 0; i < 4; i++)
+		/* Without EPT the processor loads its own, the shadow's, and these are only here.
+		 */
+		for (unsigned i = 0; i < 4 && vmx_of(v)->config->ept; i++)
 			r->pdptr[i] = vmcs_read(v, GUEST_PDPTR0 + 2 * i);
 		break;
 	case VCPU_EXREG_SEGMENTS: r->seg_fields = 0; break;
@@ -25,7 +27,10 @@ void vmx_cache_reg(struct kvm_vcpu *v, enum kvm_reg reg)
 		owned = v->arch->cr0_guest_owned;
 		r->cr0 = (r->cr0 & ~owned) | (vmcs_read(v, GUEST_CR0) & owned);
 		break;
-	case VCPU_EXREG_CR3: r->cr3 = vmcs_read(v, GUEST_CR3); break;
+	case VCPU_EXREG_CR3:
+		if (vmx_of(v)->config->ept)
+			r->cr3 = vmcs_read(v, GUEST_CR3);
+		break;
 	case VCPU_EXREG_CR4:
 		owned = v->arch->cr4_guest_owned;
 		r->cr4 = (r->cr4 & ~owned) | (vmcs_read(v, GUEST_CR4) & owned);
@@ -46,9 +51,9 @@ void vmx_store_dirty(struct kvm_vcpu *v)
 			vmcs_write(v, GUEST_RSP, v->hw->gpr[RSP]);
 		if (regcache_is_dirty(r, VCPU_REG_RIP))
 			vmcs_write(v, GUEST_RIP, r->rip);
-		if (regcache_is_dirty(r, VCPU_EXREG_CR3))
+		if (regcache_is_dirty(r, VCPU_EXREG_CR3) && vmx_of(v)->config->ept)
 			vmcs_write(v, GUEST_CR3, r->cr3);
-		if (regcache_is_dirty(r, VCPU_EXREG_PDPTR))
+		if (regcache_is_dirty(r, VCPU_EXREG_PDPTR) && vmx_of(v)->config->ept)
 			for (unsigned i = 0; i < 4; i++)
 				vmcs_write(v, GUEST_PDPTR0 + 2 * i, r->pdptr[i]);
 	}
@@ -165,12 +170,16 @@ void vmx_set_gdt(struct kvm_vcpu *v, const struct isa_dtr *dt)
 
 bool vmx_is_valid_cr0(struct kvm_vcpu *v, u64 cr0)
 {
-	return true; /* an unrestricted guest may have any that the architecture allows */
+	/* An unrestricted guest may have any that the architecture allows; in VMX operation some
+	 * bits are fixed (SDM, A.7). */
+	return !nested_of(v)->vmxon || nested_cr0_valid(v, cr0);
 }
 
 bool vmx_is_valid_cr4(struct kvm_vcpu *v, u64 cr4)
 {
-	return !(cr4 & CR4_VMXE) || guest_cpuid_has(v, FEAT_VMX);
+	if ((cr4 & CR4_VMXE) && !guest_cpuid_has(v, FEAT_VMX))
+		return false;
+	return !nested_of(v)->vmxon || nested_cr4_valid(v, cr4);
 }
 
 /* Bits the guest may change without us: nothing in the core hangs on them between exits. */
@@ -178,10 +187,28 @@ bool vmx_is_valid_cr4(struct kvm_vcpu *v, u64 cr4)
 	(CR4_PVI | CR4_DE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_PGE | CR4_TSD | \
 	 CR4_FSGSBASE)
 
+u64 vmx_cr0_guest_owned(struct kvm_vcpu *v)
+{
+	/* A shadow is made for one value of CR0.WP. */
+	u64 owned = CR0_TS | (vmx_of(v)->config->ept ? CR0_WP : 0);
+
+	return is_guest_mode(v) ? owned & ~V12(vmcs12_of(v), CR0_GUEST_HOST_MASK) : owned;
+}
+
+u64 vmx_cr4_guest_owned(struct kvm_vcpu *v)
+{
+	u64 owned = CR4_POSSIBLE_GUEST_OWNED & ~v->arch->cr4_reserved;
+
+	/* Changing it flushes. */
+	if (!vmx_of(v)->config->ept)
+		owned &= ~CR4_PGE;
+	return is_guest_mode(v) ? owned & ~V12(vmcs12_of(v), CR4_GUEST_HOST_MASK) : owned;
+}
+
 void vmx_set_cr4_guest_host_mask(struct kvm_vcpu *v)
 {
 	kvm_read_cr4(v); /* by the old mask, before it changes */
-	v->arch->cr4_guest_owned = CR4_POSSIBLE_GUEST_OWNED & ~v->arch->cr4_reserved;
+	v->arch->cr4_guest_owned = vmx_cr4_guest_owned(v);
 	vmcs_write(v, CR4_GUEST_HOST_MASK, ~v->arch->cr4_guest_owned);
 }
 
@@ -204,11 +231,42 @@ static void exit_lmode(struct kvm_vcpu *v)
 	vmx_set_efer(v, v->arch->efer & ~EFER_LMA);
 }
 
-void vmx_set_cr0(struct kvm_vcpu *v, u64 cr0)
+/* SDM, A.8; and what the processor's own paging needs where that is not the guest's. */
+static void write_hw_cr4(struct kvm_vcpu *v)
 {
-	u64 old = kvm_read_cr0_bits(v, CR0_PG);
+	const struct vmx_config *c = vmx_of(v)->config;
+	u64 hw = v->regs.cr4 | CR4_VMXE;
+
+	if (!c->ept)
+		hw = (hw | CR4_PAE) & ~CR4_PKE;
+	/* Code that runs unpaged for the guest is paged for the processor, by user pages. */
+	if (!c->unrestricted && !(v->regs.cr0 & CR0_PG))
+		hw &= ~(CR4_SMEP | CR4_SMAP | CR4_PKE);
+	vmcs_write(v, GUEST_CR4, hw);
+}
+
+void vmx_load_cr0(struct kvm_vcpu *v, u64 cr0)
+{
+	const struct vmx_config *c = vmx_of(v)->config;
 	/* Caching is not ours to disable, and NE must be 1 in VMX operation (SDM, A.7). */
 	u64 hw = (cr0 & ~(CR0_NW | CR0_CD)) | CR0_NE;
+
+	if (!c->unrestricted)
+		hw |= CR0_PE | CR0_PG;
+	if (!c->ept)
+		hw |= CR0_WP;
+	vmcs_write(v, CR0_READ_SHADOW,
+		   is_guest_mode(v) ? v12_cr0_shadow(vmcs12_of(v), cr0) : cr0);
+	vmcs_write(v, GUEST_CR0, hw);
+	v->regs.cr0 = cr0;
+	regcache_mark_available(&v->regs, VCPU_EXREG_CR0);
+	vmx_update_emulation(v);
+}
+
+void vmx_set_cr0(struct kvm_vcpu *v, u64 cr0)
+{
+	const struct vmx_config *c = vmx_of(v)->config;
+	u64 old = kvm_read_cr0_bits(v, CR0_PG);
 
 	if (v->arch->efer & EFER_LME) {
 		if (!old && (cr0 & CR0_PG))
@@ -216,18 +274,20 @@ void vmx_set_cr0(struct kvm_vcpu *v, u64 cr0)
 		else if (old && !(cr0 & CR0_PG))
 			exit_lmode(v);
 	}
-	vmcs_write(v, CR0_READ_SHADOW, cr0);
-	vmcs_write(v, GUEST_CR0, hw);
-	v->regs.cr0 = cr0;
-	regcache_mark_available(&v->regs, VCPU_EXREG_CR0);
+	vmx_load_cr0(v, cr0);
+	if (!c->unrestricted && (old ^ cr0) & CR0_PG) {
+		kvm_read_cr4(v);
+		write_hw_cr4(v);
+	}
 }
 
 void vmx_set_cr4(struct kvm_vcpu *v, u64 cr4)
 {
 	v->regs.cr4 = cr4;
 	regcache_mark_available(&v->regs, VCPU_EXREG_CR4);
-	vmcs_write(v, CR4_READ_SHADOW, cr4);
-	vmcs_write(v, GUEST_CR4, cr4 | CR4_VMXE); /* SDM, A.8 */
+	vmcs_write(v, CR4_READ_SHADOW,
+		   is_guest_mode(v) ? v12_cr4_shadow(vmcs12_of(v), cr4) : cr4);
+	write_hw_cr4(v);
 }
 
 void vmx_set_efer(struct kvm_vcpu *v, u64 efer)
@@ -237,6 +297,12 @@ void vmx_set_efer(struct kvm_vcpu *v, u64 efer)
 		vmx_entry_setbit(v, VM_ENTRY_IA32E_MODE);
 	else
 		vmx_entry_clearbit(v, VM_ENTRY_IA32E_MODE);
+	/* CR0.PG is always 1 there: LME follows LMA (SDM, 27.3.1.1). */
+	if (!vmx_of(v)->config->unrestricted && !(efer & EFER_LMA))
+		efer &= ~EFER_LME;
+	/* Shadow entries use the bit whether the guest's do or not. */
+	if (!vmx_of(v)->config->ept)
+		efer |= EFER_NXE;
 	vmcs_write(v, GUEST_IA32_EFER, efer);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* VM entry and the first look at the exit. */
-#include "core/vmx/vmx.h"
+#include "core/vmx/nested/nested.h"
 
 /*
  * The two moments of the register cache (docs/register-cache.md), in this order here as in every
@@ -17,6 +17,16 @@ enum exit_fastpath vmx_vcpu_run(struct kvm_vcpu *v)
 	if (unlikely(v->arch->guest_debug & KVM_GUESTDBG_SINGLESTEP))
 		vmx_set_interrupt_shadow(v, 0);
 
+	vmx->did_not_enter = vmx->emulate;
+	if (unlikely(vmx->emulate)) {
+		vmx->idt_vectoring_info = 0;
+		return EXIT_FASTPATH_NONE;
+	}
+	if (is_guest_mode(v) && unlikely(!nested_before_run(v))) {
+		vmx->did_not_enter = true;
+		vmx->idt_vectoring_info = 0;
+		return EXIT_FASTPATH_NONE;
+	}
 	vmx_store_dirty(v);
 	vmx->entry_result = l->launched ? sil_vmresume(v->cpu) : sil_vmlaunch(v->cpu);
 	regcache_exited(&v->regs, VMX_LAZY_SET);
@@ -28,10 +38,18 @@ enum exit_fastpath vmx_vcpu_run(struct kvm_vcpu *v)
 	}
 	vmx->exit_reason = (u32)vmcs_read(v, VM_EXIT_REASON);
 	if (unlikely(vmx->exit_reason & VMX_EXIT_REASON_FAILED_VMENTRY)) {
+		nested_of(v)->run_pending = false;
 		vmx->idt_vectoring_info = 0;
 		return EXIT_FASTPATH_NONE;
 	}
 	l->launched = true;
+	if (is_guest_mode(v)) {
+		/* VMLAUNCH or VMRESUME of L1 has done what it does. */
+		if (nested_of(v)->run_pending)
+			kvm_stat_inc(v, nested_run);
+		nested_of(v)->run_pending = false;
+		nested_mark_pages_dirty(v);
+	}
 	vmx->idt_vectoring_info = (u32)vmcs_read(v, IDT_VECTORING_INFO_FIELD);
 	if (vmx->exit_reason == EXIT_REASON_EXCEPTION_NMI)
 		vmx_recover_nmi_blocking(v);

@@ -7,7 +7,7 @@
 #include "core/cpuid.h"
 #include "core/irqchip/irqchip.h"
 #include "core/mmu/mmu.h"
-#include "core/vmx/vmx.h"
+#include "core/vmx/nested/nested.h"
 #include "spec/msr.h"
 
 /* @must: without which nothing goes; @want: used if there. SDM, A.3: the low half of a capability
@@ -35,6 +35,21 @@ static u64 host_msr(u32 index)
 	return val;
 }
 
+/* Both bitmaps have a bit for each encoding; 1: exits. */
+static void init_shadow_bitmaps(struct vmx_config *c)
+{
+	memset(c->vmread_bitmap, 0xff, PAGE_SIZE);
+	memset(c->vmwrite_bitmap, 0xff, PAGE_SIZE);
+	for (unsigned i = 0; i < VMCS_NFIELDS; i++) {
+		const struct vmcs12_field *f = &vmcs12_fields[i];
+
+		if (f->shadow != SHADOW_NO)
+			c->vmread_bitmap[f->encoding / 8] &= (u8) ~(1u << (f->encoding % 8));
+		if (f->shadow == SHADOW_RW)
+			c->vmwrite_bitmap[f->encoding / 8] &= (u8) ~(1u << (f->encoding % 8));
+	}
+}
+
 int vmx_config_init(struct vmx_config *c, const struct kvm_params *p)
 {
 	u64 basic = host_msr(MSR_IA32_VMX_BASIC);
@@ -60,13 +75,21 @@ int vmx_config_init(struct vmx_config *c, const struct kvm_params *p)
 	       CPU_BASED_UNCOND_IO_EXITING | CPU_BASED_USE_TSC_OFFSETTING |
 	       CPU_BASED_MWAIT_EXITING | CPU_BASED_MONITOR_EXITING | CPU_BASED_RDPMC_EXITING |
 	       CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_ACTIVATE_SECONDARY_CONTROLS;
+	/* Shadow paging: the guest's CR3 is not the processor's, and what it flushes is ours to
+	 * know. */
+	if (!p->kvm_intel_ept)
+		must |= CPU_BASED_CR3_LOAD_EXITING | CPU_BASED_CR3_STORE_EXITING |
+			CPU_BASED_INVLPG_EXITING;
 	if (adjust_controls(must, 0,
 			    true_ctls ? MSR_IA32_VMX_TRUE_PROCBASED_CTLS
 				      : MSR_IA32_VMX_PROCBASED_CTLS,
 			    &c->cpu))
 		return -EIO;
 
-	must = SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST;
+	c->ept = p->kvm_intel_ept;
+	c->unrestricted = c->ept && p->kvm_intel_unrestricted_guest;
+	must = (c->ept ? SECONDARY_EXEC_ENABLE_EPT : 0) |
+	       (c->unrestricted ? SECONDARY_EXEC_UNRESTRICTED_GUEST : 0);
 	want = SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_ENABLE_RDTSCP |
 	       SECONDARY_EXEC_ENABLE_INVPCID | SECONDARY_EXEC_ENABLE_XSAVES |
 	       SECONDARY_EXEC_TSC_SCALING | SECONDARY_EXEC_PAUSE_LOOP_EXITING;
@@ -77,14 +100,16 @@ int vmx_config_init(struct vmx_config *c, const struct kvm_params *p)
 	if (adjust_controls(must, want, MSR_IA32_VMX_PROCBASED_CTLS2, &c->cpu2))
 		return -EIO;
 	c->ept_vpid = host_msr(MSR_IA32_VMX_EPT_VPID_CAP);
-	c->ept = true;
-	c->unrestricted = true;
 	c->vpid = c->cpu2 & SECONDARY_EXEC_ENABLE_VPID;
 	c->ple = c->cpu2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING;
 	c->tsc_scaling = c->cpu2 & SECONDARY_EXEC_TSC_SCALING;
 	c->ept_ad = p->kvm_intel_eptad && (c->ept_vpid & VMX_EPT_AD);
 	c->ple_gap = p->kvm_intel_ple_gap;
 	c->ple_window = p->kvm_intel_ple_window;
+
+	c->flexpriority = p->kvm_intel_flexpriority;
+	c->apicv = p->kvm_intel_enable_apicv;
+	init_shadow_bitmaps(c);
 
 	must = VM_EXIT_HOST_ADDR_SPACE_SIZE | VM_EXIT_SAVE_DEBUG_CONTROLS | VM_EXIT_LOAD_IA32_EFER;
 	want = VM_EXIT_LOAD_IA32_PAT;
@@ -106,6 +131,15 @@ void vmx_update_exec_controls(struct kvm_vcpu *v)
 	const struct kvm_arch *ka = v->kvm->arch;
 	u32 cpu = c->cpu, cpu2 = c->cpu2;
 
+	if (is_guest_mode(v)) {
+		/* vmcs01 follows at the exit to L1; L2 gets L1's wishes, and user space's debugger. */
+		vmx_of(v)->vmcs01_stale = true;
+		if (v->arch->guest_debug & KVM_GUESTDBG_USE_HW_BP)
+			vmx_cpu_setbit(v, CPU_BASED_MOV_DR_EXITING);
+		else if (!v12_cpu(vmcs12_of(v), CPU_BASED_MOV_DR_EXITING))
+			vmx_cpu_clearbit(v, CPU_BASED_MOV_DR_EXITING);
+		return;
+	}
 	if (ka->hlt_in_guest)
 		cpu &= ~CPU_BASED_HLT_EXITING;
 	if (ka->pause_in_guest)
@@ -121,6 +155,8 @@ void vmx_update_exec_controls(struct kvm_vcpu *v)
 	/* Windows stay as they are asked for. */
 	cpu |= vmx_of(v)->loaded->cpu &
 	       (CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING);
+	/* As is VMCS shadowing. */
+	cpu2 |= vmx_of(v)->loaded->cpu2 & SECONDARY_EXEC_SHADOW_VMCS;
 	vmx_set_cpu(v, cpu);
 	vmx_set_cpu2(v, cpu2);
 }
@@ -159,6 +195,25 @@ static void vmx_init_host_state(struct kvm_vcpu *v)
 		vmcs_write(v, HOST_IA32_PAT, 0x0007040600070406ull);
 }
 
+void vmx_init_constant(struct kvm_vcpu *v)
+{
+	const struct vmx_config *c = vmx_of(v)->config;
+
+	vmcs_write(v, CR3_TARGET_COUNT, 0);
+	if (c->ple) {
+		vmcs_write(v, PLE_GAP, c->ple_gap);
+		vmcs_write(v, PLE_WINDOW, c->ple_window);
+	}
+	if (c->cpu2 & SECONDARY_EXEC_ENABLE_XSAVES)
+		vmcs_write(v, XSS_EXIT_BITMAP, 0);
+	vmcs_write(v, VM_EXIT_MSR_STORE_COUNT, 0);
+	vmcs_write(v, VM_EXIT_MSR_LOAD_COUNT, 0);
+	vmcs_write(v, VM_ENTRY_MSR_LOAD_COUNT, 0);
+	vmcs_write(v, VM_ENTRY_INTR_INFO_FIELD, 0);
+	vmcs_write(v, VMCS_LINK_POINTER, ~0ull);
+	vmx_init_host_state(v);
+}
+
 void vmx_init_vmcs(struct kvm_vcpu *v)
 {
 	struct vcpu_vmx *vmx = vmx_of(v);
@@ -181,27 +236,15 @@ void vmx_init_vmcs(struct kvm_vcpu *v)
 	vmx_set_exception_bitmap(v, 0);
 	vmcs_write(v, PAGE_FAULT_ERROR_CODE_MASK, 0);
 	vmcs_write(v, PAGE_FAULT_ERROR_CODE_MATCH, 0);
-	vmcs_write(v, CR3_TARGET_COUNT, 0);
-	if (c->ple) {
-		vmcs_write(v, PLE_GAP, c->ple_gap);
-		vmcs_write(v, PLE_WINDOW, c->ple_window);
-	}
-	if (c->cpu2 & SECONDARY_EXEC_ENABLE_XSAVES)
-		vmcs_write(v, XSS_EXIT_BITMAP, 0);
 	vmcs_write(v, MSR_BITMAP, (u64)vmx->msr_bitmap);
-	vmcs_write(v, VM_EXIT_MSR_STORE_COUNT, 0);
-	vmcs_write(v, VM_EXIT_MSR_LOAD_COUNT, 0);
-	vmcs_write(v, VM_ENTRY_MSR_LOAD_COUNT, 0);
-	vmcs_write(v, VM_ENTRY_INTR_INFO_FIELD, 0);
-	vmcs_write(v, VMCS_LINK_POINTER, ~0ull);
+	vmx_init_constant(v);
 	if (c->vpid)
 		vmcs_write(v, VIRTUAL_PROCESSOR_ID, vmx->vpid);
 	vmcs_write(v, TSC_OFFSET, v->arch->tsc_offset);
 	if (c->tsc_scaling)
 		vmcs_write(v, TSC_MULTIPLIER, 1ull << 48);
-	vmx_init_host_state(v);
 
-	v->arch->cr0_guest_owned = CR0_TS | CR0_WP;
+	v->arch->cr0_guest_owned = vmx_cr0_guest_owned(v);
 	vmcs_write(v, CR0_GUEST_HOST_MASK, ~v->arch->cr0_guest_owned);
 	vmx_set_cr4_guest_host_mask(v);
 	vmx_msr_filter_changed(v);
@@ -235,10 +278,7 @@ static int vmx_vm_init(struct kvm *kvm)
 	struct vmx_config *c;
 	int ret;
 
-	/* Shadow paging and real mode without "unrestricted guest" need parts that are not here. */
-	if (!kvm->arch->params.kvm_intel_ept || !kvm->arch->params.kvm_intel_unrestricted_guest)
-		return -EOPNOTSUPP;
-	c = malloc(sizeof(*c));
+	c = aligned_alloc(PAGE_SIZE, align_up(sizeof(*c), PAGE_SIZE));
 	if (!c)
 		return -ENOMEM;
 	ret = vmx_config_init(c, &kvm->arch->params);
@@ -257,20 +297,28 @@ static void vmx_vm_destroy(struct kvm *kvm)
 	kvm->arch->vendor = NULL;
 }
 
-/* kvm->lock held. 0 (no tag: translations are flushed at every entry) if all are taken. */
-static u16 vpid_alloc(struct kvm *kvm)
+/* 0 (no tag: translations are flushed at every entry) if all are taken. Any thread. */
+u16 vmx_alloc_vpid(struct kvm *kvm)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(kvm->arch->vpids); i++) {
-		u64 free_bits = ~kvm->arch->vpids[i];
+		u64 *w = &kvm->arch->vpids[i], old = __atomic_load_n(w, __ATOMIC_RELAXED);
 
-		if (free_bits) {
-			unsigned bit = (unsigned)__builtin_ctzll(free_bits);
+		while (~old) {
+			unsigned bit = (unsigned)__builtin_ctzll(~old);
 
-			kvm->arch->vpids[i] |= BIT(bit);
-			return (u16)(i * 64 + bit);
+			if (__atomic_compare_exchange_n(w, &old, old | BIT(bit), false,
+							__ATOMIC_RELAXED, __ATOMIC_RELAXED))
+				return (u16)(i * 64 + bit);
 		}
 	}
 	return 0;
+}
+
+void vmx_free_vpid(struct kvm *kvm, u16 vpid)
+{
+	if (vpid)
+		__atomic_fetch_and(&kvm->arch->vpids[vpid / 64], ~BIT(vpid % 64),
+				   __ATOMIC_RELAXED);
 }
 
 static int vmx_vcpu_create(struct kvm_vcpu *v)
@@ -285,7 +333,7 @@ static int vmx_vcpu_create(struct kvm_vcpu *v)
 	vmx->loaded = &vmx->vmcs01;
 	vmx->vmcs01.vmcs = aligned_alloc(PAGE_SIZE, PAGE_SIZE);
 	vmx->msr_bitmap = aligned_alloc(PAGE_SIZE, PAGE_SIZE);
-	if (!vmx->vmcs01.vmcs || !vmx->msr_bitmap) {
+	if (!vmx->vmcs01.vmcs || !vmx->msr_bitmap || nested_vcpu_create(v)) {
 		free(vmx->vmcs01.vmcs);
 		free(vmx->msr_bitmap);
 		free(vmx);
@@ -295,7 +343,7 @@ static int vmx_vcpu_create(struct kvm_vcpu *v)
 	memset(vmx->msr_bitmap, 0xff, PAGE_SIZE);
 	*(u32 *)vmx->vmcs01.vmcs = c->revision;
 	if (c->vpid)
-		vmx->vpid = vpid_alloc(v->kvm);
+		vmx->vpid = vmx_alloc_vpid(v->kvm);
 	BUG_ON(sil_vmclear(v->cpu, vmx->vmcs01.vmcs) != SIL_VMX_OK);
 	BUG_ON(sil_vmptrld(v->cpu, vmx->vmcs01.vmcs) != SIL_VMX_OK);
 	return 0;
@@ -305,9 +353,9 @@ static void vmx_vcpu_free(struct kvm_vcpu *v)
 {
 	struct vcpu_vmx *vmx = vmx_of(v);
 
+	nested_vcpu_free(v);
 	sil_vmclear(v->cpu, vmx->vmcs01.vmcs);
-	if (vmx->vpid)
-		v->kvm->arch->vpids[vmx->vpid / 64] &= ~BIT(vmx->vpid % 64);
+	vmx_free_vpid(v->kvm, vmx->vpid);
 	free(vmx->vmcs01.vmcs);
 	free(vmx->msr_bitmap);
 	free(vmx);
@@ -316,6 +364,7 @@ static void vmx_vcpu_free(struct kvm_vcpu *v)
 
 static void vmx_vcpu_after_set_cpuid(struct kvm_vcpu *v)
 {
+	nested_after_set_cpuid(v);
 	vmx_update_exec_controls(v);
 	vmx_set_cr4_guest_host_mask(v);
 	vmx_msr_filter_changed(v);
@@ -326,11 +375,15 @@ static void vmx_vcpu_after_set_cpuid(struct kvm_vcpu *v)
 
 static void vmx_write_tsc_offset(struct kvm_vcpu *v, u64 offset)
 {
+	if (is_guest_mode(v))
+		offset = v->arch->tsc_offset = nested_calc_tsc_offset(v);
 	vmcs_write(v, TSC_OFFSET, offset);
 }
 
 static void vmx_write_tsc_multiplier(struct kvm_vcpu *v, u64 multiplier)
 {
+	if (is_guest_mode(v))
+		multiplier = v->arch->tsc_multiplier = nested_calc_tsc_multiplier(v);
 	if (vmx_of(v)->config->tsc_scaling)
 		vmcs_write(v, TSC_MULTIPLIER, multiplier);
 }
@@ -338,7 +391,16 @@ static void vmx_write_tsc_multiplier(struct kvm_vcpu *v, u64 multiplier)
 static void vmx_load_mmu_pgd(struct kvm_vcpu *v, hpa_t root_hpa, int level)
 {
 	struct vcpu_vmx *vmx = vmx_of(v);
-	u64 eptp = root_hpa | EPTP_MT_WB | (level == 5 ? EPTP_WALK_5 : EPTP_WALK_4);
+	u64 eptp;
+
+	if (!vmx->config->ept) {
+		/* Translations of the guest's PCIDs stay apart. */
+		vmcs_write(v, GUEST_CR3,
+			   root_hpa |
+				   (kvm_read_cr4_bits(v, CR4_PCIDE) ? kvm_read_cr3(v) & 0xfff : 0));
+		return;
+	}
+	eptp = root_hpa | EPTP_MT_WB | (level == 5 ? EPTP_WALK_5 : EPTP_WALK_4);
 
 	if (!v->mmu->mmu->root_role.ad_disabled)
 		eptp |= EPTP_AD;
@@ -350,30 +412,45 @@ static void vmx_load_mmu_pgd(struct kvm_vcpu *v, hpa_t root_hpa, int level)
 
 static void vmx_flush_tlb_all(struct kvm_vcpu *v)
 {
-	sil_invept(v->cpu, INVEPT_GLOBAL, 0);
+	if (vmx_of(v)->config->ept)
+		sil_invept(v->cpu, INVEPT_GLOBAL, 0);
+	else if (vmx_of(v)->config->vpid)
+		sil_invvpid(v->cpu, INVVPID_ALL, 0, 0);
 }
 
-static void vmx_flush_tlb_current(struct kvm_vcpu *v)
+/* The tag of what runs now: L2 has its own if L1 gives it one. 0: every entry flushes. */
+static u16 current_vpid(struct kvm_vcpu *v)
 {
-	if (vmx_of(v)->loaded->eptp)
-		sil_invept(v->cpu, INVEPT_SINGLE, vmx_of(v)->loaded->eptp);
-}
-
-static void vmx_flush_tlb_gva(struct kvm_vcpu *v, gva_t addr)
-{
-	struct vcpu_vmx *vmx = vmx_of(v);
-
-	if (vmx->vpid)
-		sil_invvpid(v->cpu, INVVPID_ADDR, vmx->vpid, addr);
+	if (is_guest_mode(v) && nested_of(v)->vpid02 &&
+	    v12_cpu2(vmcs12_of(v), SECONDARY_EXEC_ENABLE_VPID))
+		return nested_of(v)->vpid02;
+	return vmx_of(v)->vpid;
 }
 
 static void vmx_flush_tlb_guest(struct kvm_vcpu *v)
 {
+	u16 vpid = current_vpid(v);
+
+	if (vpid)
+		sil_invvpid(v->cpu, INVVPID_SINGLE, vpid, 0);
+}
+
+static void vmx_flush_tlb_current(struct kvm_vcpu *v)
+{
 	struct vcpu_vmx *vmx = vmx_of(v);
 
-	/* Without a VPID every entry flushes. */
-	if (vmx->vpid)
-		sil_invvpid(v->cpu, INVVPID_SINGLE, vmx->vpid, 0);
+	if (!vmx->config->ept)
+		vmx_flush_tlb_guest(v);
+	else if (vmx->loaded->eptp)
+		sil_invept(v->cpu, INVEPT_SINGLE, vmx->loaded->eptp);
+}
+
+static void vmx_flush_tlb_gva(struct kvm_vcpu *v, gva_t addr)
+{
+	u16 vpid = current_vpid(v);
+
+	if (vpid)
+		sil_invvpid(v->cpu, INVVPID_ADDR, vpid, addr);
 }
 
 static void vmx_patch_hypercall(struct kvm_vcpu *v, u8 insn[3])
@@ -460,4 +537,5 @@ const struct kvm_x86_ops vmx_x86_ops = {
 	.patch_hypercall = vmx_patch_hypercall,
 	.get_exit_info = vmx_get_exit_info,
 	.dump = vmx_dump,
+	.nested = &vmx_nested_ops,
 };

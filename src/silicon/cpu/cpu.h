@@ -45,6 +45,9 @@ struct jit_cpu {
 	 * entry. */
 	u64 xgen;
 	u64 pc_page; /* linear page of the code being run */
+	u8 vec;	     /* the guest's vector registers are in the host's: VEC_* of jit/jit.h */
+	u8 vec_was;  /* before the last call to C */
+	u32 host_mxcsr;
 	u16 fl;	     /* status flags: AH as of LAHF, AL = OF */
 	u64 tmp[2];
 	u64 host_gs;

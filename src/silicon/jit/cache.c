@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "isa/feat.h"
 #include "silicon/interp/codepage.h"
 #include "silicon/jit/door.h"
 #include "silicon/jit/jit.h"
@@ -31,7 +32,8 @@ bool jit_supported(void)
 		return false;
 	if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(ebx & bit_BMI2))
 		return false;
-	return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx & bit_LAHF_LM);
+	return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx & bit_LAHF_LM) &&
+	       isa_feat_runnable(FEAT_AVX2);
 }
 
 /* The same memory twice: writable and executable, never both at one address. */

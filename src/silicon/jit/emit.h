@@ -116,6 +116,7 @@ static inline void fix_rel32(u8 *site, const u8 *target)
 	memcpy(site, &v, 4);
 }
 
+#define COND_E	4u
 #define COND_NE 5u
 #define COND_A	7u
 
@@ -144,6 +145,79 @@ static inline void emit_flags_restore(u8 **p, unsigned tmp)
 	emit_mov_rr(p, tmp, RAX);
 	emit_flags_load(p);
 	emit_mov_rr(p, RAX, tmp);
+}
+
+static inline void emit_vec_move(u8 **p, unsigned n, bool store)
+{
+	/* vmovups ymm, gs:[vec] */
+	put8(p, 0x65);
+	put8(p, 0xc5);
+	put8(p, (n < 8 ? 0x80 : 0) | 0x7c);
+	put8(p, store ? 0x11 : 0x10);
+	put8(p, 0x04 | (n & 7) << 3);
+	put8(p, 0x25);
+	put32(p, GS_OF(c.r.vec) + n * (u32)sizeof(union isa_vec));
+}
+
+/* ldmxcsr (2), stmxcsr (3) gs:[off] */
+static inline void emit_mxcsr(u8 **p, unsigned op, u32 off)
+{
+	EMIT(p, 0x65, 0x0f, 0xae);
+	put8(p, 0x04 | op << 3);
+	put8(p, 0x25);
+	put32(p, off);
+}
+
+/* test byte gs:[vec], bits; returns the displacement of the jump that is taken if none is set */
+static inline u8 *emit_vec_test(u8 **p, u32 off, unsigned bits)
+{
+	EMIT(p, 0x65, 0xf6, 0x04, 0x25);
+	put32(p, off);
+	put8(p, bits);
+	return emit_jcc(p, COND_E);
+}
+
+/* The vector registers back to C, if they are with the guest; EFLAGS and RAX are lost. */
+static inline void emit_vec_save(u8 **p)
+{
+	u8 *none, *nofp;
+	unsigned n;
+
+	EMIT(p, 0x65, 0x0f, 0xb6, 0x04, 0x25); /* movzx eax, byte gs:[vec] */
+	put32(p, GS_OF(j.vec));
+	EMIT(p, 0x65, 0x88, 0x04, 0x25); /* mov gs:[vec_was], al */
+	put32(p, GS_OF(j.vec_was));
+	EMIT(p, 0x84, 0xc0); /* test al, al */
+	none = emit_jcc(p, COND_E);
+	for (n = 0; n < 16; n++)
+		emit_vec_move(p, n, true);
+	nofp = emit_vec_test(p, GS_OF(j.vec), VEC_SSE_FP | VEC_AVX_FP);
+	emit_mxcsr(p, 3, GS_OF(c.r.x87.mxcsr));
+	emit_mxcsr(p, 2, GS_OF(j.host_mxcsr));
+	fix_rel32(nofp, *p);
+	EMIT(p, 0xc5, 0xf8, 0x77);	 /* vzeroupper */
+	EMIT(p, 0x65, 0xc6, 0x04, 0x25); /* mov byte gs:[vec], 0 */
+	put32(p, GS_OF(j.vec));
+	put8(p, 0);
+	fix_rel32(none, *p);
+}
+
+/* The vector registers to the guest, with the rights in vec_was; EFLAGS and RAX are lost. */
+static inline void emit_vec_load(u8 **p)
+{
+	u8 *nofp;
+	unsigned n;
+
+	EMIT(p, 0x65, 0x0f, 0xb6, 0x04, 0x25);
+	put32(p, GS_OF(j.vec_was));
+	EMIT(p, 0x65, 0x88, 0x04, 0x25);
+	put32(p, GS_OF(j.vec));
+	nofp = emit_vec_test(p, GS_OF(j.vec), VEC_SSE_FP | VEC_AVX_FP);
+	emit_mxcsr(p, 3, GS_OF(j.host_mxcsr));
+	emit_mxcsr(p, 2, GS_OF(c.r.x87.mxcsr));
+	fix_rel32(nofp, *p);
+	for (n = 0; n < 16; n++)
+		emit_vec_move(p, n, false);
 }
 
 /* Where guest registers live: the host register, or NO_HOST for cpu->c.r.gpr[]. */

@@ -52,10 +52,13 @@ struct jit_page {
 
 /* Permanent pieces at the start of the code memory. */
 enum jit_stub {
-	STUB_ENTER,	/* void (*)(const void *code), from C */
-	STUB_EXIT,	/* back to STUB_ENTER's caller; registers are stored */
-	STUB_EXEC,	/* R14 = jit_insn: run it in C, go on behind the call */
-	STUB_EXEC_FL,	/* the same, status flags in EFLAGS afterwards */
+	STUB_ENTER,    /* void (*)(const void *code), from C */
+	STUB_EXIT,     /* back to STUB_ENTER's caller; registers are stored */
+	STUB_EXEC,     /* R14 = jit_insn: run it in C, go on behind the call */
+	STUB_EXEC_FL,  /* the same, status flags in EFLAGS afterwards */
+	STUB_EXEC_VEC, /* as EXEC, and the vector registers as they were before */
+	STUB_EXEC_FL_VEC,
+	STUB_VEC,	/* R14 = jit_insn: vector registers in, or run it in C and go on wherever */
 	STUB_END,	/* R14 = jit_insn: run it in C, go on wherever RIP is */
 	STUB_LINK_HOST, /* R14 = jit_link: make or find the target, link it */
 	STUB_LINK_MEM,
@@ -99,9 +102,17 @@ struct jit_block *jit_get(struct sil_cpu *cpu, hva_t host);
 struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off, unsigned avail);
 void *jit_alloc(struct jit *j, size_t n);
 
+/* cpu->j.vec: what may run on the vector registers that are in the host's. */
+#define VEC_SSE	   1u
+#define VEC_AVX	   2u
+#define VEC_SSE_FP 4u
+#define VEC_AVX_FP 8u
+unsigned jit_vec_kind(const struct isa_insn *i);
+
 /* Called by the stubs. Each returns where to go on, NULL: behind the call. */
 const void *jit_exec(struct sil_cpu *cpu, struct jit_insn *ji);
 const void *jit_end(struct sil_cpu *cpu, struct jit_insn *ji);
+const void *jit_vec(struct sil_cpu *cpu, struct jit_insn *ji);
 const void *jit_link(struct sil_cpu *cpu, struct jit_link *l);
 const void *jit_goto(struct sil_cpu *cpu, struct jit_link *l);
 

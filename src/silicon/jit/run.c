@@ -187,6 +187,28 @@ const void *jit_end(struct sil_cpu *cpu, struct jit_insn *ji)
 	return next(cpu);
 }
 
+/* The vector registers are asked for: SDM vol. 3A, 2.5 (CR0.EM, TS), vol. 1, 13.4. */
+static unsigned vec_rights(const struct isa_cpu *c)
+{
+	bool sse = !(c->s.cr0 & (CR0_EM | CR0_TS)) && (c->s.cr4 & CR4_OSFXSR);
+	bool avx = !(c->s.cr0 & CR0_TS) && (c->s.cr4 & CR4_OSXSAVE) && (c->r.xcr0 & 6) == 6;
+	bool fp = (c->r.x87.mxcsr & 0x1f80) == 0x1f80;
+
+	return (sse ? VEC_SSE : 0) | (avx ? VEC_AVX : 0) | (sse && fp ? VEC_SSE_FP : 0) |
+	       (avx && fp ? VEC_AVX_FP : 0);
+}
+
+const void *jit_vec(struct sil_cpu *cpu, struct jit_insn *ji)
+{
+	unsigned rights = vec_rights(&cpu->c);
+
+	if (unlikely(!(rights & jit_vec_kind(&ji->i))))
+		return jit_end(cpu, ji);
+	cpu->n.jit_vec++;
+	cpu->j.vec_was = (u8)rights;
+	return NULL;
+}
+
 const void *jit_goto(struct sil_cpu *cpu, struct jit_link *l)
 {
 	flags_in(cpu);

@@ -53,16 +53,19 @@ static void stub_exit(u8 **p)
 	EMIT(p, 0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3);
 }
 
-static void stub_exec(u8 **p, bool flags)
+static void stub_exec(u8 **p, const void *fn, bool flags, bool vec)
 {
 	u8 *leave;
 
 	store_regs(p);
+	emit_vec_save(p);
 	EMIT(p, 0x48, 0x83, 0xec, 0x08);
-	call_c(p, jit_exec);
+	call_c(p, fn);
 	EMIT(p, 0x48, 0x83, 0xc4, 0x08);
 	EMIT(p, 0x48, 0x85, 0xc0); /* test rax, rax */
 	leave = emit_jcc(p, COND_NE);
+	if (vec)
+		emit_vec_load(p);
 	if (flags)
 		emit_flags_load(p);
 	load_regs(p, NO_HOST);
@@ -77,6 +80,7 @@ static void stub_jump(u8 **p, const void *fn, bool host_flags)
 	if (host_flags)
 		emit_flags_save(p, T1);
 	store_regs(p);
+	emit_vec_save(p);
 	call_c(p, fn);
 	go(p);
 }
@@ -92,8 +96,11 @@ void jit_make_stubs(struct jit *j)
 		switch ((enum jit_stub)s) {
 		case STUB_ENTER: stub_enter(&p); break;
 		case STUB_EXIT: stub_exit(&p); break;
-		case STUB_EXEC: stub_exec(&p, false); break;
-		case STUB_EXEC_FL: stub_exec(&p, true); break;
+		case STUB_EXEC: stub_exec(&p, jit_exec, false, false); break;
+		case STUB_EXEC_FL: stub_exec(&p, jit_exec, true, false); break;
+		case STUB_EXEC_VEC: stub_exec(&p, jit_exec, false, true); break;
+		case STUB_EXEC_FL_VEC: stub_exec(&p, jit_exec, true, true); break;
+		case STUB_VEC: stub_exec(&p, jit_vec, false, true); break;
 		case STUB_END: stub_jump(&p, jit_end, false); break;
 		case STUB_LINK_HOST: stub_jump(&p, jit_link, true); break;
 		case STUB_LINK_MEM: stub_jump(&p, jit_link, false); break;

@@ -21,9 +21,10 @@ enum fl {
 	FL_MEM,	 /* cpu->j.fl */
 };
 
-enum cold_kind { COLD_SLOW, COLD_END, COLD_EDGE, COLD_GOTO, COLD_GOTO_RCX };
+enum cold_kind { COLD_SLOW, COLD_VEC, COLD_END, COLD_EDGE, COLD_GOTO, COLD_GOTO_RCX };
 struct cold {
 	enum cold_kind kind;
+	bool vec;   /* SLOW: vector registers as before */
 	bool flags; /* SLOW: into EFLAGS afterwards */
 	u8 *site;   /* its 32-bit displacement jumps here */
 	u8 *back;   /* SLOW: where it goes on */
@@ -36,6 +37,7 @@ struct tr {
 	struct sil_cpu *cpu;
 	struct jit_block *b;
 	enum fl fl, entry;
+	unsigned vec;	   /* VEC_* that are known to be there */
 	unsigned start;	   /* offset of the block in its page */
 	unsigned off, end; /* of the instruction and of the next */
 	unsigned index;	   /* instructions before it */
@@ -95,5 +97,7 @@ void tr_edge_cold(struct tr *t, struct cold *c);
 /* insn.c */
 tr_fn tr_copy, tr_plain, tr_nothing, tr_mov, tr_lea, tr_shift, tr_bit, tr_bswap, tr_xchg, tr_div,
 	tr_push, tr_pop, tr_leave, tr_vex;
+/* simd.c */
+tr_fn tr_simd;
 
 #endif

@@ -184,6 +184,7 @@ void tr_back(struct tr *t, struct cold *c)
 {
 	c->back = t->p;
 	c->flags = t->fl == FL_HOST || t->fl == FL_BOTH;
+	c->vec = t->vec;
 }
 
 void tr_count(struct tr *t, unsigned n)
@@ -201,6 +202,7 @@ static void call_handler(struct tr *t)
 	tr_spill_flags(t);
 	emit_mov_imm64(&t->p, T0, (u64)tr_insn(t));
 	emit_call(&t->p, t->j->rw + t->j->stub[STUB_EXEC]);
+	t->vec = 0;
 }
 
 static void end_with_handler(struct tr *t)
@@ -220,10 +222,19 @@ static bool usable(const struct tr *t)
 	return isa_has(&t->cpu->c, isa_rows[i->op].feat);
 }
 
+/* Rows that run natively need none here. */
+static bool is_simd(const struct isa_insn *i)
+{
+	isa_exec_fn *fn = isa_rows[i->op].fn;
+
+	return fn == exec_simd || fn == exec_simd_mmx || fn == exec_simd_mov || fn == exec_vzero;
+}
+
 static void one(struct tr *t)
 {
 	const struct isa_insn *i = t->i;
-	tr_fn *fn = rows[i->op].fn;
+	tr_fn *fn = rows[i->op].fn ? rows[i->op].fn : is_simd(i) ? tr_simd : NULL;
+	unsigned vec = t->vec;
 	u8 *p = t->p;
 	enum fl fl = t->fl, entry = t->entry;
 	unsigned ncold = t->ncold;
@@ -235,6 +246,7 @@ static void one(struct tr *t)
 		/* Not this form: as if nothing had been emitted. */
 		t->p = p;
 		t->fl = fl;
+		t->vec = vec;
 		t->entry = entry;
 		t->ncold = ncold;
 		if (t->ji)
@@ -251,12 +263,22 @@ static void cold(struct tr *t, struct cold *c)
 {
 	struct jit *j = t->j;
 	struct jit_link *l = c->arg;
+	enum jit_stub stub;
 
 	fix_rel32(c->site, t->p);
 	switch (c->kind) {
 	case COLD_SLOW:
 		emit_mov_imm64(&t->p, T0, (u64)c->arg);
-		emit_call(&t->p, j->rw + j->stub[c->flags ? STUB_EXEC_FL : STUB_EXEC]);
+		if (c->vec)
+			stub = c->flags ? STUB_EXEC_FL_VEC : STUB_EXEC_VEC;
+		else
+			stub = c->flags ? STUB_EXEC_FL : STUB_EXEC;
+		emit_call(&t->p, j->rw + j->stub[stub]);
+		emit_jmp(&t->p, c->back);
+		break;
+	case COLD_VEC:
+		emit_mov_imm64(&t->p, T0, (u64)c->arg);
+		emit_call(&t->p, j->rw + j->stub[STUB_VEC]);
 		emit_jmp(&t->p, c->back);
 		break;
 	case COLD_END:
@@ -311,6 +333,7 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	t->cpu = cpu;
 	t->fl = t->entry = FL_ANY;
 	t->start = off;
+	t->vec = 0;
 	t->index = t->ncold = t->nat = 0;
 	t->done = t->oom = false;
 	t->body = t->p;

@@ -1,0 +1,584 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * EPT of a guest hypervisor (EPT12) against its shadow (EPT02). The test plays L1, which changes
+ * its tables at random through its own mapping of them and flushes by INVEPT; L2, which accesses
+ * memory; and the processor, with a walk of its own through EPT02. The reference is a walk of EPT12
+ * after SDM vol. 3C, 29.3: what it allows must get through with accessed and dirty flags set, what
+ * it does not must end in L1 with the qualification of table 28-7 or as a misconfiguration, and
+ * nothing that is left in EPT02 after a flush may allow more.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fake.h"
+#include "spec/vmx.h"
+
+#define MB     (1ull << 20)
+#define MEM    (16 * MB)
+#define STEPS  30000
+#define NROOT  6
+#define NVCPU  2
+#define R      1
+#define W      2
+#define X      4
+#define TABLES 0x100000ull /* of L1, one page each from here on */
+
+static u64 rnd_state;
+static u64 rnd(void)
+{
+	rnd_state ^= rnd_state << 13;
+	rnd_state ^= rnd_state >> 7;
+	rnd_state ^= rnd_state << 17;
+	return rnd_state * 0x2545f4914f6cdd1dull >> 16;
+}
+
+static char *mem;
+static struct kvm *kvm;
+static struct kvm_vcpu *v;
+static int levels;
+static bool ad;
+static u64 eptp[NROOT];
+static bool got_fault, log_room;
+static struct guest_fault fault;
+static unsigned logged;
+
+static u64 get(u64 pa)
+{
+	u64 e;
+
+	memcpy(&e, mem + pa, 8);
+	return e;
+}
+
+/* Two page tables, a directory, the levels above it, then the roots. */
+#define PT(i)	(TABLES + (i)*PAGE_SIZE)
+#define DIR	PT(2)
+#define UP(l)	PT(l) /* l = 3, 4: shared by all roots below the top */
+#define ROOT(i) PT(8 + (i))
+#define NTABLES (8 + NROOT)
+
+static void build(void)
+{
+	u64 below = DIR;
+
+	memset(mem + TABLES, 0, NTABLES * PAGE_SIZE);
+	for (unsigned i = 0; i < 2; i++) {
+		u64 e = PT(i) | R | W | X;
+
+		memcpy(mem + DIR + i * 8, &e, 8);
+	}
+	for (int l = 3; l < levels; l++) {
+		u64 e = below | R | W | X;
+
+		memcpy(mem + UP(l), &e, 8);
+		below = UP(l);
+	}
+	for (unsigned i = 0; i < NROOT; i++) {
+		u64 e = below | R | W | X;
+
+		memcpy(mem + ROOT(i), &e, 8);
+		eptp[i] = ROOT(i) | EPTP_MT_WB | (levels == 5 ? EPTP_WALK_5 : EPTP_WALK_4) |
+			  (ad ? EPTP_AD : 0);
+	}
+}
+
+/* ---- The reference ---- */
+
+struct walk {
+	bool misconfig;
+	unsigned rights; /* of all entries; 0 if one is not present */
+	u64 pa;
+	int leaf;
+	u64 entry[6];
+};
+
+static struct walk reference(u64 root, u64 gpa)
+{
+	struct walk w = {.rights = R | W | X};
+	u64 table = root & BITS(51, 12), e;
+
+	for (int l = levels;; l--) {
+		unsigned shift = 12 + 9 * ((unsigned)l - 1), type;
+		bool leaf;
+
+		w.entry[l] = table + (gpa >> shift & 511) * 8;
+		e = get(w.entry[l]);
+		if (!(e & 7)) {
+			w.rights = 0;
+			return w;
+		}
+		leaf = l == 1 || (l < 4 && e >> 7 & 1);
+		type = e >> 3 & 7;
+		/* 29.3.3.1; MAXPHYADDR is 46 here. */
+		if ((e & (R | W)) == W || e & BITS(51, 46) ||
+		    (leaf ? type == 2 || type == 3 || type == 7 : type != 0) ||
+		    (!leaf && l > 1 && e >> 7 & 1) || (leaf && l > 1 && e & BITS(shift - 1, 12))) {
+			w.misconfig = true;
+			return w;
+		}
+		w.rights &= e;
+		if (leaf) {
+			w.leaf = l;
+			w.pa = (e & BITS(51, 12) & ~((1ull << shift) - 1)) |
+			       (gpa & ((1ull << shift) - 1));
+			return w;
+		}
+		table = e & BITS(51, 12);
+	}
+}
+
+/* ---- The processor ---- */
+
+struct xlate {
+	unsigned rights;
+	bool present;
+	u64 hva;
+};
+
+static struct xlate hw(u64 gpa)
+{
+	struct kvm_mmu *mmu = v->mmu->mmu;
+	struct xlate t = {.rights = R | W | X};
+	u64 table = mmu->roots[0].hpa;
+
+	for (int l = mmu_root_level(mmu);; l--) {
+		unsigned shift = 12 + 9 * ((unsigned)l - 1);
+		u64 e = ((u64 *)table)[gpa >> shift & 511];
+
+		if (!(e & 7)) {
+			t.rights = 0;
+			return t;
+		}
+		assert_int_not_equal(e & (R | W), W); /* misconfigured */
+		t.rights &= e;
+		if (l == 1 || e & 0x80) {
+			t.present = true;
+			t.hva = (e & BITS(51, 12) & ~((1ull << shift) - 1)) +
+				(gpa & ((1ull << shift) - 1));
+			return t;
+		}
+		table = e & BITS(51, 12);
+	}
+}
+
+static void requests(void)
+{
+	kvm_check_request(v, REQ_MMU_RELOAD);
+	assert_int_equal(mmu_reload(v), 0);
+	if (kvm_check_request(v, REQ_MMU_SYNC))
+		mmu_sync_roots(v);
+	v->req.pending = 0;
+}
+
+static void on_fault(struct kvm_vcpu *who, const struct guest_fault *f)
+{
+	assert_ptr_equal(who, v);
+	got_fault = true;
+	fault = *f;
+}
+
+static bool on_dirty(struct kvm_vcpu *who, gpa_t gpa)
+{
+	logged++;
+	return log_room;
+}
+
+/* 1: *@hva; 0: a fault of EPT12; 2: to be emulated. */
+static int access_gpa(u64 gpa, unsigned what, u64 *hva)
+{
+	for (int i = 0; i < 12; i++) {
+		struct xlate t;
+		u64 q;
+		int r;
+
+		requests();
+		t = hw(gpa);
+		if (t.present && t.rights & what) {
+			*hva = t.hva;
+			return 1;
+		}
+		q = what | t.rights << 3 | EPT_VIOLATION_GVA_VALID | EPT_VIOLATION_TRANSLATED;
+		got_fault = false;
+		r = mmu_page_fault(v, gpa, mmu_ept_error_code(q));
+		if (r == 0)
+			return 2;
+		assert_int_equal(r, 1);
+		if (got_fault)
+			return 0;
+	}
+	fail_msg("gpa %lx faults for ever", gpa);
+	return 0;
+}
+
+/* ---- L1 ---- */
+
+static void in_l1(void)
+{
+	mmu_leave_ept12(v);
+	mmu_reset_context(v);
+}
+
+static void store(u64 pa, u64 e)
+{
+	u64 hva = 0;
+
+	in_l1();
+	switch (access_gpa(pa, W, &hva)) {
+	case 0: fail_msg("L1's own memory faults"); break;
+	case 1:
+		assert_int_equal(hva, (u64)mem + pa);
+		memcpy(mem + pa, &e, 8);
+		break;
+	default: memcpy(mem + pa, &e, 8); mmu_track_write(v, pa, &e, 8);
+	}
+}
+
+/* All vCPUs of L1, as a shoot-down has it. */
+static void invept(u64 root)
+{
+	struct kvm_vcpu *me = v;
+	bool one = rnd() % 2;
+
+	for (unsigned i = 0; i < NVCPU; i++) {
+		v = kvm->vcpus[i];
+		in_l1();
+		mmu_invept(v, one ? INVEPT_SINGLE : INVEPT_GLOBAL, one ? root : 0);
+		/* The tables are shared: the other roots are stale as well. */
+		for (unsigned j = 0; one && j < NROOT; j++)
+			mmu_invept(v, INVEPT_SINGLE, eptp[j]);
+	}
+	v = me;
+}
+
+/* ---- L2 ---- */
+
+static u64 root;
+
+static void in_l2(void)
+{
+	root = eptp[rnd() % NROOT];
+	mmu_enter_ept12(v, root);
+	mmu_reset_context(v);
+	v->mmu->guest_mmu.inject_fault = on_fault;
+}
+
+static u64 random_gpa(void)
+{
+	return rnd() % (3 * 512) * PAGE_SIZE;
+}
+
+static void check_access(void)
+{
+	u64 gpa = random_gpa() | (rnd() & 0xff8), hva = 0, q;
+	unsigned what = 1u << rnd() % 3;
+	struct walk w;
+	int r;
+
+	in_l2();
+	w = reference(root, gpa);
+	r = access_gpa(gpa, what, &hva);
+	if (w.misconfig) {
+		assert_int_equal(r, 0);
+		assert_true(fault.nested && fault.error & PFERR_RSVD);
+		assert_int_equal(fault.addr, gpa);
+		return;
+	}
+	if (!(w.rights & what)) {
+		if (r)
+			fail_msg("gpa %lx: %u gets through, rights %u", gpa, what, w.rights);
+		q = what | w.rights << 3 | EPT_VIOLATION_GVA_VALID | EPT_VIOLATION_TRANSLATED;
+		assert_true(fault.nested && fault.from_exit && !(fault.error & PFERR_RSVD));
+		assert_int_equal(fault.addr, gpa);
+		assert_int_equal(fault.exit_qualification, q);
+		return;
+	}
+	if (!r)
+		fail_msg("gpa %lx: %u does not get through, rights %u", gpa, what, w.rights);
+	if (r == 2) {
+		/* Only L1's tables, and what is not memory. */
+		assert_true(w.pa >= MEM || (what == W && w.pa - TABLES < NTABLES * PAGE_SIZE));
+		return;
+	}
+	assert_int_equal(hva, (u64)mem + w.pa);
+	for (int l = w.leaf; ad && l <= levels; l++) {
+		assert_true(get(w.entry[l]) & EPT_A);
+		if (what == W && l == w.leaf)
+			assert_true(get(w.entry[l]) & EPT_D);
+	}
+}
+
+/* After a flush: of the current root. */
+static void check_all(void)
+{
+	in_l2();
+	requests();
+	for (u64 gpa = 0; gpa < 3 * 512 * PAGE_SIZE; gpa += PAGE_SIZE) {
+		struct xlate s = hw(gpa);
+		struct walk w;
+
+		if (!s.present)
+			continue;
+		w = reference(root, gpa);
+		if (w.misconfig || s.rights & ~w.rights || s.hva != (u64)mem + w.pa)
+			fail_msg("gpa %lx is stale", gpa);
+		if (ad && s.rights & W && !(get(w.entry[w.leaf]) & EPT_D))
+			fail_msg("gpa %lx is clean in EPT12 and writable", gpa);
+	}
+}
+
+static u64 random_leaf(void)
+{
+	static const u8 bad[] = {2, 3, 7};
+	u64 pa = rnd() % 16  ? rnd() % (MEM / PAGE_SIZE)
+		 : rnd() % 2 ? (TABLES >> 12) + rnd() % NTABLES
+			     : (MEM >> 12) + rnd() % 16;
+	u64 e = pa << 12 | (rnd() & (R | W | X)) | 6 << 3;
+
+	if ((e & (R | W)) == W && rnd() % 8)
+		e |= R;
+	if (rnd() % 32 == 0)
+		e = (e & ~0x38ull) | (u64)bad[rnd() % 3] << 3;
+	if (rnd() % 64 == 0)
+		e |= 1ull << 47;
+	if (rnd() % 2)
+		e |= EPT_A;
+	if (rnd() % 2)
+		e |= EPT_D;
+	return e;
+}
+
+static void random_store(void)
+{
+	u64 gpa = random_gpa(), at, old, e;
+
+	in_l2();
+	switch (rnd() % 8) {
+	default:
+		at = PT(gpa >> 21 & 1) + (gpa >> 12 & 511) * 8;
+		e = random_leaf();
+		break;
+	case 0: /* directory: a table, or a large page */
+		at = DIR + rnd() % 3 * 8;
+		e = rnd() % 2 ? PT(rnd() % 2) | (rnd() & 7)
+			      : rnd() % (MEM >> 21) << 21 | (rnd() & 7) | 0x80 | 6 << 3 | EPT_A;
+		if ((e & (R | W)) == W && rnd() % 4)
+			e |= R;
+		break;
+	case 1: /* a root's entry */
+		at = ROOT(rnd() % NROOT);
+		e = (levels == 5 ? UP(4) : UP(3)) | (rnd() % 4 ? 7 : rnd() & 7);
+		break;
+	}
+	old = get(at);
+	store(at, e);
+	/* What was not present, or misconfigured, is not cached. */
+	if (old & 7 || rnd() % 2)
+		invept(root);
+}
+
+/* Pages that L2 writes while logging is on are in the log; nothing stays writable behind it. */
+static void log_writes(void)
+{
+	u64 bits[MEM / PAGE_SIZE / 64], hva;
+
+	assert_int_equal(fake_slot(kvm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, MEM, mem), 0);
+	assert_int_equal(vm_get_dirty_log(kvm, 0, bits, sizeof(bits)), 0);
+	for (int i = 0; i < 50; i++) {
+		u64 gpa = random_gpa();
+		struct walk w;
+
+		in_l2();
+		w = reference(root, gpa);
+		if (access_gpa(gpa, W, &hva) != 1)
+			continue;
+		memset(bits, 0, sizeof(bits));
+		assert_int_equal(vm_get_dirty_log(kvm, 0, bits, sizeof(bits)), 0);
+		assert_true(bits[w.pa >> 12 >> 6] >> (w.pa >> 12 & 63) & 1);
+		assert_false(hw(gpa).rights & W);
+	}
+	assert_int_equal(fake_slot(kvm, 0, 0, 0, MEM, mem), 0);
+}
+
+/* The memory goes away and comes back elsewhere, under a running L2. */
+static void move_memory(void)
+{
+	char *old = mem;
+
+	assert_int_equal(fake_slot(kvm, 0, 0, 0, 0, NULL), 0);
+	mem = fake_memory(MEM, rnd() % 2 ? 0 : 0x5000);
+	memcpy(mem, old, MEM);
+	assert_int_equal(fake_slot(kvm, 0, 0, 0, MEM, mem), 0);
+	memset(old, 0xee, MEM);
+	check_all();
+}
+
+static void run(void)
+{
+	rnd_state = 0x13572468;
+	mem = fake_memory(MEM, 0);
+	assert_int_equal(fake_slot(kvm, 0, 0, 0, MEM, mem), 0);
+	build();
+	for (int i = 0; i < STEPS; i++) {
+		v = kvm->vcpus[rnd() % NVCPU];
+		if (rnd() % 4)
+			check_access();
+		else
+			random_store();
+		if (i % 512 == 511)
+			log_writes();
+		if (i % 2048 == 2047)
+			move_memory();
+		if (i % 64 == 63) {
+			invept(root);
+			check_all();
+		}
+	}
+}
+
+static void random_ept12(void **state)
+{
+	for (levels = 4; levels <= 5; levels++) {
+		for (int flags = 0; flags < 2; flags++) {
+			ad = flags;
+			fake_ept_cap |= VMX_EPT_PAGE_WALK_5;
+			kvm = fake_vm(NVCPU);
+			run();
+			assert_int_not_equal(kvm->vcpus[0]->arch->stat.root_hits, 0);
+			assert_int_not_equal(kvm->vcpus[0]->arch->stat.root_syncs, 0);
+			/* And with hardly any room for tables. */
+			assert_int_equal(fake_slot(kvm, 0, 0, 0, 0, NULL), 0);
+			kvm->mmu->requested = 24;
+			run();
+			assert_int_not_equal(kvm->arch->stat.mmu_recycled, 0);
+			assert_int_equal(fake_slot(kvm, 0, 0, 0, 0, NULL), 0);
+			assert_int_equal(kvm->arch->stat.pages_4k + kvm->arch->stat.pages_2m, 0);
+			fake_vm_free(kvm);
+		}
+	}
+}
+
+static void begin(int l, bool flags)
+{
+	levels = l;
+	ad = flags;
+	kvm = fake_vm(1);
+	v = kvm->vcpus[0];
+	mem = fake_memory(MEM, 0);
+	assert_int_equal(fake_slot(kvm, 0, 0, 0, MEM, mem), 0);
+	build();
+}
+
+/* INVEPT keeps roots and their pages: L2's next access after it does not fault. */
+static void invept_defers(void **state)
+{
+	u64 hva, e = 0x200000 | R | W | X | 6 << 3, frees, hpa;
+
+	begin(4, false);
+	memcpy(mem + PT(0), &e, 8);
+	mmu_enter_ept12(v, eptp[0]);
+	assert_int_equal(access_gpa(0, R, &hva), 1);
+	hpa = v->mmu->guest_mmu.roots[0].hpa;
+	in_l1();
+	requests();
+	frees = v->arch->stat.root_frees;
+	mmu_invept(v, INVEPT_SINGLE, eptp[1]);
+	assert_false(v->mmu->guest_mmu.roots[0].unsync);
+	/* The table counts, not the memory type. */
+	mmu_invept(v, INVEPT_SINGLE, eptp[0] & ~7ull);
+	assert_true(v->mmu->guest_mmu.roots[0].unsync);
+	assert_false(v->req.pending & BIT(REQ_MMU_SYNC));
+	mmu_enter_ept12(v, eptp[0]);
+	assert_true(v->req.pending & BIT(REQ_MMU_SYNC));
+	assert_true(v->req.pending & BIT(REQ_TLB_FLUSH_CURRENT));
+	assert_true(v->req.pending & BIT(REQ_LOAD_MMU_PGD));
+	requests();
+	assert_int_equal(v->mmu->guest_mmu.roots[0].hpa, hpa);
+	assert_true(hw(0).present);
+	assert_int_equal(v->arch->stat.root_frees, frees);
+	fake_vm_free(kvm);
+}
+
+/* With accessed and dirty flags the first write to a page asks the log; a full one stops it. */
+static void page_modification_log(void **state)
+{
+	u64 hva, e = 0x200000 | R | W | X | 6 << 3;
+
+	begin(4, true);
+	memcpy(mem + PT(0), &e, 8);
+	logged = 0;
+	log_room = false;
+	mmu_enter_ept12(v, eptp[0]);
+	v->mmu->guest_mmu.inject_fault = on_fault;
+	v->mmu->guest_mmu.log_dirty = on_dirty;
+	assert_int_equal(access_gpa(0x123, R, &hva), 1);
+	assert_int_equal(logged, 0);
+	assert_int_equal(access_gpa(0x123, W, &hva), 0);
+	assert_true(fault.log_full);
+	assert_int_equal(fault.addr, 0x123);
+	assert_false(get(PT(0)) & EPT_D);
+	log_room = true;
+	assert_int_equal(access_gpa(0x123, W, &hva), 1);
+	assert_int_equal(logged, 2);
+	assert_true(get(PT(0)) & EPT_D);
+	assert_int_equal(access_gpa(0x456, W, &hva), 1);
+	assert_int_equal(logged, 2);
+	fake_vm_free(kvm);
+}
+
+/*
+ * L2's own tables are translated by EPT12. Reading one is a read, or a write where EPT has accessed
+ * and dirty flags; setting A in one is a write (29.3.3.2).
+ */
+static void l2_tables(void **state)
+{
+	const u64 table = 0x400000; /* L1's page of L2's page table, L2's page 1 */
+	struct guest_fault f = {0};
+
+	for (int flags = 0; flags < 2; flags++) {
+		for (int accessed = 0; accessed < 2; accessed++) {
+			u64 e[2] = {0x200000 | R | W | X | 6 << 3, table | R | 6 << 3};
+			u32 pte = 0x0003 | (accessed ? 0x20 : 0), pde = 0x1003 | 0x20;
+			u64 q = EPT_VIOLATION_GVA_VALID | R << 3;
+			gpa_t gpa;
+
+			begin(4, flags);
+			memcpy(mem + PT(0), e, sizeof(e));
+			memcpy(mem + 0x200000, &pde, 4); /* L2's page 0: the directory */
+			memcpy(mem + table, &pte, 4);
+			mmu_enter_ept12(v, eptp[0]);
+			fake_regs(v, CR0_PE | CR0_PG, 0, 0, 0);
+			mmu_reset_context(v);
+			gpa = mmu_gva_to_gpa_system(v, 0x123, 0, &f);
+			if (!flags && accessed) {
+				assert_int_equal(gpa, 0x200123);
+			} else {
+				assert_int_equal(gpa, GPA_INVALID);
+				assert_true(f.nested && !f.from_exit);
+				assert_int_equal(f.addr, 0x1000);
+				assert_int_equal(f.gva, 0x123);
+				assert_int_equal(f.exit_qualification, q | R | W);
+			}
+			/* The context of L1 has not noticed. */
+			fake_regs(v, 0, 0, 0, 0);
+			in_l1();
+			assert_int_equal(mmu_gva_to_gpa_system(v, 0x123, 0, &f), 0x123);
+			fake_vm_free(kvm);
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(invept_defers),
+		cmocka_unit_test(page_modification_log),
+		cmocka_unit_test(l2_tables),
+		cmocka_unit_test(random_ept12),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -156,6 +156,9 @@ int vcpu_x86_setup_mce(struct kvm_vcpu *v, u64 mcg_cap);
 int vcpu_x86_set_mce(struct kvm_vcpu *v, const struct kvm_x86_mce *m);
 int vcpu_enable_cap(struct kvm_vcpu *v, const struct kvm_enable_cap *cap);
 int vcpu_device_attr(struct kvm_vcpu *v, bool set, bool query, struct kvm_device_attr *attr);
+/* Maps what it can and moves @range past it. 0 if that was anything, else -EINTR, -EFAULT, -ENOENT,
+ * -EOPNOTSUPP. */
+int vcpu_pre_fault_memory(struct kvm_vcpu *v, struct kvm_pre_fault_memory *range);
 int vcpu_get_nested_state(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size);
 int vcpu_set_nested_state(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 size);
 

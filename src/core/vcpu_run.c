@@ -443,3 +443,36 @@ int vcpu_run(struct kvm_vcpu *v)
 		kvm_check_request(v, REQ_INTERRUPT_RUN);
 	return ret;
 }
+
+/* ---- KVM_PRE_FAULT_MEMORY ---- */
+
+static u64 page_bytes(unsigned level)
+{
+	return 1ull << (PAGE_SHIFT + 9 * (level - 1));
+}
+
+int vcpu_pre_fault_memory(struct kvm_vcpu *v, struct kvm_pre_fault_memory *range)
+{
+	u64 all = range->size, end;
+	u8 level = 1;
+	int ret = 0;
+
+	if (range->flags || (range->gpa | range->size) & (PAGE_SIZE - 1) ||
+	    range->gpa + range->size <= range->gpa)
+		return -EINVAL;
+	while (range->size && !ret) {
+		if (interrupted(v)) {
+			kvm_check_request(v, REQ_INTERRUPT_RUN);
+			ret = -EINTR;
+			break;
+		}
+		ret = mmu_map_gpa(v, range->gpa, 0, &level);
+		if (ret)
+			break;
+		end = (range->gpa | (page_bytes(MAX(level, 1)) - 1)) + 1;
+		end = MIN(end - range->gpa, range->size);
+		range->gpa += end;
+		range->size -= end;
+	}
+	return range->size != all ? 0 : ret;
+}

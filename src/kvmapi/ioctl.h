@@ -76,6 +76,7 @@ long api_get_xsave2(struct ioctl_ctx *c);
 long api_set_xsave(struct ioctl_ctx *c);
 long api_get_nested_state(struct ioctl_ctx *c);
 long api_set_nested_state(struct ioctl_ctx *c);
+long api_pre_fault_memory(struct ioctl_ctx *c);
 long api_vcpu_stats_fd(struct ioctl_ctx *c);
 
 /* Brings the file of a statistics object up to date. */

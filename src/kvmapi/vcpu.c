@@ -118,3 +118,17 @@ long api_set_nested_state(struct ioctl_ctx *c)
 	free(s);
 	return r;
 }
+
+/* The range comes back however far it went. */
+long api_pre_fault_memory(struct ioctl_ctx *c)
+{
+	struct kvm_pre_fault_memory range;
+	long r = copy_from_user(&range, USER_ARG(c), sizeof(range));
+
+	if (r)
+		return r;
+	r = vcpu_pre_fault_memory(c->v, &range);
+	if (copy_to_user(USER_ARG(c), &range, sizeof(range)))
+		return -EFAULT;
+	return r;
+}

@@ -11,13 +11,15 @@
 #include "core/params.h"
 
 static const char *const enum_engine[] = {"auto", "interp", "jit", NULL};
+static const char *const enum_root_cache[] = {"full", "drop", "off", NULL};
 static const char *const enum_vendor[] = {"intel", "amd", NULL};
 
 enum param_kind { PARAM_BOOL, PARAM_INT, PARAM_ENUM };
-#define KIND_BOOL	 PARAM_BOOL, NULL
-#define KIND_INT	 PARAM_INT, NULL
-#define KIND_enum_engine PARAM_ENUM, enum_engine
-#define KIND_enum_vendor PARAM_ENUM, enum_vendor
+#define KIND_BOOL	     PARAM_BOOL, NULL
+#define KIND_INT	     PARAM_INT, NULL
+#define KIND_enum_engine     PARAM_ENUM, enum_engine
+#define KIND_enum_root_cache PARAM_ENUM, enum_root_cache
+#define KIND_enum_vendor     PARAM_ENUM, enum_vendor
 
 struct param_row {
 	struct param_desc desc;

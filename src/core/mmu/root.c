@@ -32,6 +32,14 @@ bool mmu_has_per_vcpu_root_page(const struct kvm_mmu *mmu)
 	       (!mmu->root_role.direct && mmu->cpu_role.base.level <= 3);
 }
 
+/* Parameter kvmless.root_cache: what the cache is worth is measured by doing without. */
+enum root_cache { ROOT_CACHE_FULL, ROOT_CACHE_DROP, ROOT_CACHE_OFF };
+
+static enum root_cache root_cache(const struct kvm_vcpu *v)
+{
+	return (enum root_cache)v->kvm->arch->params.kvmless_root_cache;
+}
+
 static void root_drop(struct kvm_vcpu *v, struct mmu_root *r)
 {
 	if (r->hpa != HPA_INVALID) {
@@ -79,6 +87,8 @@ static bool cached_root(struct kvm_vcpu *v, struct kvm_mmu *mmu, gpa_t pgd,
 	struct mmu_root found = ROOT_NONE;
 	unsigned i;
 
+	if (unlikely(root_cache(v) == ROOT_CACHE_OFF))
+		mmu_free_roots(v, mmu, MMU_ROOTS_ALL);
 	for (i = 0; i < MMU_NROOTS; i++) {
 		if (root_fits(&mmu->roots[i], pgd, role)) {
 			found = mmu->roots[i];
@@ -140,8 +150,10 @@ void mmu_invalidate_roots(struct kvm_vcpu *v, struct kvm_mmu *mmu,
 		if (i == 0 && mmu == v->mmu->mmu) {
 			kvm_make_request(v, REQ_MMU_SYNC);
 			kvm_make_request(v, REQ_TLB_FLUSH_CURRENT);
-		} else {
+		} else if (likely(root_cache(v) == ROOT_CACHE_FULL)) {
 			r->unsync = true;
+		} else {
+			mmu_free_roots(v, mmu, MMU_ROOT(i));
 		}
 	}
 }

@@ -138,6 +138,7 @@ static void resync_page(struct kvm_vcpu *v, struct mmu_page *sp)
 	if (flush)
 		mmu_flush_remote(kvm);
 	shadow_forget_unsync(kvm, sp);
+	vm_stat_inc(kvm, mmu_synced);
 	if (sync_page(v, sp))
 		mmu_flush_remote(kvm);
 }

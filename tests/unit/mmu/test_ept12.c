@@ -393,6 +393,9 @@ static void log_writes(void)
 
 		in_l2();
 		w = reference(root, gpa);
+		/* Reading must not open the page for writes that are not logged. */
+		if (rnd() % 2)
+			(void)access_gpa(gpa, R, &hva);
 		if (access_gpa(gpa, W, &hva) != 1)
 			continue;
 		memset(bits, 0, sizeof(bits));

@@ -11,6 +11,7 @@ const char common_options_help[] =
 	"  --engine NAME     auto, jit or interp: how guest code runs (default auto)\n"
 	"  --vendor NAME     intel or amd: the processor that guests see (default intel)\n"
 	"  --param NAME=VAL  a module parameter, e.g. kvm_intel.ept=0; 'kvmless info' lists them\n"
+	"  --explain         say why a guest's VM entry or VMX instruction is refused, on stderr\n"
 	"  --verbose         log what the core and the processor have to say, on stderr\n";
 
 static void log_line(void *opaque, enum kvmless_log_level level, const char *line)
@@ -53,6 +54,11 @@ int common_parse(struct common_options *o, int argc, char **argv)
 	} map[] = {
 		{"--engine", "kvmless.engine"}, {"--vendor", "kvmless.vendor"}, {"--param", NULL}};
 
+	if (!strcmp(argv[0], "--explain")) {
+		if (!o->verbose)
+			kvmless_log(log_line, NULL, KVMLESS_LOG_WARN);
+		return set_param("kvmless.explain", "1") ? -1 : 1;
+	}
 	if (!strcmp(argv[0], "--verbose")) {
 		o->verbose = true;
 		kvmless_log(log_line, NULL, KVMLESS_LOG_INFO);

@@ -340,16 +340,12 @@ int set_tsc_aux(struct kvm_vcpu *v, struct msr_access *m)
 /* VMX capabilities: read-only until guests may have VMX, which is when their rows exist. */
 int get_vmx(struct kvm_vcpu *v, struct msr_access *m)
 {
-	return v->kvm->ops->get_feature_msr(m->index, &m->data);
+	return v->kvm->ops->get_msr(v, m->index, &m->data) ? -EINVAL : 0;
 }
 
 int set_vmx(struct kvm_vcpu *v, struct msr_access *m)
 {
-	u64 cur;
-
-	if (v->kvm->ops->get_feature_msr(m->index, &cur))
-		return -EINVAL;
-	return m->data == cur ? 0 : -EINVAL;
+	return v->kvm->ops->set_msr(v, m->index, m->data);
 }
 
 /* ---- EFER ---- */
@@ -399,6 +395,9 @@ int msr_feature_value(u32 index, u64 *val)
 	case MSR_IA32_ARCH_CAPABILITIES: *val = ARCH_CAP_NO_FLAWS; return 0;
 	case MSR_IA32_PERF_CAPABILITIES: *val = 0; return 0;
 	case MSR_IA32_UCODE_REV: *val = 0x100000000ull; return 0;
+	case MSR_IA32_VMX_BASIC ... MSR_IA32_VMX_VMFUNC:
+		/* The other vendor's processors have none. */
+		return vmx_x86_ops.get_feature_msr(index, val);
 	default: return kvm_host_rdmsr(index, val);
 	}
 }

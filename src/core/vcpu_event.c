@@ -61,7 +61,10 @@ static void queue_exception(struct kvm_vcpu *v, unsigned vector, bool has_error,
 	enum exception_class c1, c2;
 
 	kvm_make_request(v, REQ_EVENT);
-	if (!ex->pending && !ex->injected) {
+	/* What L1 intercepts is an exit before it is anything else, whatever else is under way. */
+	if (is_guest_mode(v) && v->kvm->ops->nested->is_exception_vmexit(v, vector, error))
+		ex = &v->arch->exception_vmexit;
+	if (ex == &v->arch->exception_vmexit || (!ex->pending && !ex->injected)) {
 		*ex = (struct queued_exception){.pending = true,
 						.vector = (u8)vector,
 						.has_error = has_error,
@@ -266,7 +269,12 @@ void kvm_check_and_inject_events(struct kvm_vcpu *v, bool *need_exit)
 {
 	const struct kvm_x86_ops *ops = v->kvm->ops;
 	struct queued_exception *ex = &v->arch->exception;
-	bool can_inject = !kvm_event_needs_reinjection(v);
+	bool can_inject;
+	int r = 0;
+
+	if (is_guest_mode(v))
+		r = ops->nested->check_events(v);
+	can_inject = !kvm_event_needs_reinjection(v);
 
 	/* Again: what was interrupted. */
 	if (ex->injected)
@@ -278,6 +286,11 @@ void kvm_check_and_inject_events(struct kvm_vcpu *v, bool *need_exit)
 	else if (v->arch->interrupt.injected)
 		ops->inject_irq(v, true);
 
+	/* Something is for L1, as soon as L2 has been entered. */
+	if (r < 0) {
+		*need_exit = true;
+		return;
+	}
 	if (ex->pending) {
 		if (!can_inject)
 			v->arch->nmi_injected = v->arch->interrupt.injected = false;
@@ -298,6 +311,8 @@ void kvm_check_and_inject_events(struct kvm_vcpu *v, bool *need_exit)
 	}
 	if (!(v->arch->guest_debug & KVM_GUESTDBG_BLOCKIRQ))
 		inject_new(v, can_inject, need_exit);
+	if (is_guest_mode(v) && ops->nested->has_events(v))
+		*need_exit = true;
 }
 
 /* ---- Requests of user space ---- */
@@ -338,6 +353,7 @@ void vcpu_events_reset(struct kvm_vcpu *v)
 	struct vcpu_arch *a = v->arch;
 
 	memset(&a->exception, 0, sizeof(a->exception));
+	memset(&a->exception_vmexit, 0, sizeof(a->exception_vmexit));
 	memset(&a->interrupt, 0, sizeof(a->interrupt));
 	a->nmi_injected = false;
 	a->nmi_pending = 0;

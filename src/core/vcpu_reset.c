@@ -55,6 +55,8 @@ void kvm_vcpu_reset(struct kvm_vcpu *v, bool init)
 	u32 sig[4];
 
 	lapic_reset(v, init); /* without in-core APIC: IA32_APIC_BASE only */
+	if (v->kvm->ops->nested)
+		v->kvm->ops->nested->leave(v);
 	vcpu_events_reset(v);
 	emul_reset(v);
 	v->arch->complete_userspace_io = NULL;
@@ -112,7 +114,8 @@ void kvm_apic_accept_events(struct kvm_vcpu *v)
 	u8 vector = 0;
 	unsigned got;
 
-	if (!v->apic || !lapic_has_init_sipi(v))
+	/* In L2 they are L1's: nested check_events. */
+	if (!v->apic || is_guest_mode(v) || !lapic_has_init_sipi(v) || kvm_init_blocked(v))
 		return;
 	got = lapic_take_init_sipi(v, &vector);
 	if (got & LAPIC_INIT) {

@@ -97,9 +97,18 @@ struct kvm_x86_ops {
 
 /* Nested virtualization, filled when the guest may have it. */
 struct kvm_x86_nested_ops {
+	/* Out of L2, and out of the state that lets the guest have one. */
 	void (*leave)(struct kvm_vcpu *v);
+	/* In L2: what L1 wants becomes an exit to it. 0, or -EBUSY: it will after the next entry. */
 	int (*check_events)(struct kvm_vcpu *v);
 	bool (*has_events)(struct kvm_vcpu *v);
+	/* In L2: does L1 intercept this exception? */
+	bool (*is_exception_vmexit)(struct kvm_vcpu *v, unsigned vector, u32 error);
+	void (*triple_fault)(struct kvm_vcpu *v);
+	/* INIT is held back. */
+	bool (*init_blocked)(struct kvm_vcpu *v);
+	/* When a halted L2 is to be woken for L1, in kvm_now_ns time; ~0: never. */
+	u64 (*timer_expires_ns)(struct kvm_vcpu *v);
 	int (*get_state)(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size);
 	int (*set_state)(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 size);
 };

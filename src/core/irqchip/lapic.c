@@ -241,6 +241,11 @@ int lapic_get_interrupt(struct kvm_vcpu *v)
 	return vec;
 }
 
+void lapic_clear_irr(struct kvm_vcpu *v, u8 vector)
+{
+	clear_irr(v->apic, vector);
+}
+
 /* SDM vol. 3A, 11.8.5. */
 void lapic_do_eoi(struct lapic *a)
 {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* MSRs that live in the VMCS, and the bitmap of those the guest reaches without an exit. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/cpuid.h"
 #include "core/msr.h"
-#include "core/vmx/vmx.h"
+#include "core/vmx/nested/nested.h"
 #include "spec/msr.h"
 
 int vmx_get_msr(struct kvm_vcpu *v, u32 index, u64 *val)
@@ -17,6 +18,7 @@ int vmx_get_msr(struct kvm_vcpu *v, u32 index, u64 *val)
 	case MSR_IA32_SYSENTER_ESP: *val = vmcs_read(v, GUEST_SYSENTER_ESP); return 0;
 	case MSR_IA32_SYSENTER_EIP: *val = vmcs_read(v, GUEST_SYSENTER_EIP); return 0;
 	case MSR_IA32_DEBUGCTLMSR: *val = vmcs_read(v, GUEST_IA32_DEBUGCTL); return 0;
+	case MSR_IA32_VMX_BASIC ... MSR_IA32_VMX_VMFUNC: return nested_get_cap(v, index, val);
 	default: return -ENOENT;
 	}
 }
@@ -40,12 +42,28 @@ int vmx_set_msr(struct kvm_vcpu *v, u32 index, u64 val)
 		if (vmx_of(v)->config->entry & VM_ENTRY_LOAD_IA32_PAT)
 			vmcs_write(v, GUEST_IA32_PAT, val);
 		return 0;
+	case MSR_IA32_VMX_BASIC ... MSR_IA32_VMX_VMFUNC: return nested_set_cap(v, index, val);
 	default: return -ENOENT;
 	}
 }
 
 int vmx_get_feature_msr(u32 index, u64 *val)
 {
+	struct kvm_params p;
+	struct vmx_config *c;
+	int ret;
+
+	if (index >= MSR_IA32_VMX_BASIC && index <= MSR_IA32_VMX_VMFUNC) {
+		c = aligned_alloc(PAGE_SIZE, align_up(sizeof(*c), PAGE_SIZE));
+		if (!c)
+			return -EINVAL;
+		params_snapshot(&p);
+		ret = vmx_config_init(c, &p);
+		if (!ret)
+			ret = nested_feature_msr(c, index, val);
+		free(c);
+		return ret ? -EINVAL : 0;
+	}
 	return kvm_host_rdmsr(index, val) ? -EINVAL : 0;
 }
 
@@ -71,6 +89,21 @@ static void pass(struct kvm_vcpu *v, u32 index, u32 type)
 #define PASS_R	KVM_MSR_FILTER_READ
 #define PASS_RW (KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE)
 
+/* For merging with the bitmap of an L1: where there is anything to be merged. */
+static void find_pass_words(struct kvm_vcpu *v)
+{
+	struct vcpu_vmx *vmx = vmx_of(v);
+	const u64 *words = (const u64 *)vmx->msr_bitmap;
+
+	vmx->npass_words = 0;
+	for (unsigned i = 0; i < PAGE_SIZE / 8; i++) {
+		if (words[i] == ~0ull)
+			continue;
+		BUG_ON(vmx->npass_words == ARRAY_SIZE(vmx->pass_words));
+		vmx->pass_words[vmx->npass_words++] = (u16)i;
+	}
+}
+
 /* Rebuilds the bitmap: a filter or the guest's CPUID changed. */
 void vmx_msr_filter_changed(struct kvm_vcpu *v)
 {
@@ -88,4 +121,5 @@ void vmx_msr_filter_changed(struct kvm_vcpu *v)
 		pass(v, MSR_CSTAR, PASS_RW);
 		pass(v, MSR_SYSCALL_MASK, PASS_RW);
 	}
+	find_pass_words(v);
 }

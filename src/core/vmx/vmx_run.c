@@ -27,6 +27,9 @@ enum exit_fastpath vmx_vcpu_run(struct kvm_vcpu *v)
 		vmx->idt_vectoring_info = 0;
 		return EXIT_FASTPATH_NONE;
 	}
+	/* L1 runs on: it reads and writes vmcs12 without us from here. */
+	if (unlikely(nested_of(v)->need_shadow_sync) && !is_guest_mode(v))
+		nested_vmcs12_to_shadow(v);
 	vmx_store_dirty(v);
 	vmx->entry_result = l->launched ? sil_vmresume(v->cpu) : sil_vmlaunch(v->cpu);
 	regcache_exited(&v->regs, VMX_LAZY_SET);

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From L2 to L1 (SDM, chapter 28): vmcs12 receives what can have changed while L2 ran, the
+ * host-state area becomes L1's state.
+ *
+ * What is not touched: control fields, the VMCS link pointer, the VM-instruction error field.
+ */
+#include "base/log.h"
+#include "core/irqchip/irqchip.h"
+#include "core/mmu/mmu.h"
+#include "core/vmx/nested/nested.h"
+#include "spec/msr.h"
+
+/* ---- Guest state ---- */
+
+/*
+ * A control register of L2, per bit: owned by L2 in vmcs02, so it is where L2 wrote it; masked by
+ * L1, so L1's value stands (L2 could not change it); masked by L0 alone, so what L2 wrote is in the
+ * read shadow of vmcs02.
+ */
+static u64 merged_cr(u64 guest02, u64 shadow02, u64 owned02, u64 guest12, u64 mask12)
+{
+	return (guest02 & owned02) | (guest12 & mask12) | (shadow02 & ~(owned02 | mask12));
+}
+
+static u64 activity(const struct kvm_vcpu *v)
+{
+	switch (v->mp_state) {
+	case KVM_MP_STATE_HALTED: return GUEST_ACTIVITY_HLT;
+	case KVM_MP_STATE_INIT_RECEIVED: return GUEST_ACTIVITY_WAIT_SIPI;
+	default: return GUEST_ACTIVITY_ACTIVE;
+	}
+}
+
+void nested_sync_vmcs12(struct kvm_vcpu *v)
+{
+	struct nested_vmx *n = nested_of(v);
+	struct vmcs12 *v12 = n->vmcs12;
+
+	V12_SET(v12, GUEST_CR0,
+		merged_cr(vmcs_read(v, GUEST_CR0), vmcs_read(v, CR0_READ_SHADOW),
+			  v->arch->cr0_guest_owned, V12(v12, GUEST_CR0),
+			  V12(v12, CR0_GUEST_HOST_MASK)));
+	V12_SET(v12, GUEST_CR4,
+		merged_cr(vmcs_read(v, GUEST_CR4), vmcs_read(v, CR4_READ_SHADOW),
+			  v->arch->cr4_guest_owned, V12(v12, GUEST_CR4),
+			  V12(v12, CR4_GUEST_HOST_MASK)));
+	V12_SET(v12, GUEST_RSP, kvm_rsp_read(v));
+	V12_SET(v12, GUEST_RIP, kvm_rip_read(v));
+	V12_SET(v12, GUEST_RFLAGS, vmx_get_rflags(v));
+	V12_SET(v12, GUEST_CS_AR_BYTES, vmcs_read(v, GUEST_CS_AR_BYTES));
+	V12_SET(v12, GUEST_SS_AR_BYTES, vmcs_read(v, GUEST_SS_AR_BYTES));
+	V12_SET(v12, GUEST_INTERRUPTIBILITY_INFO, vmcs_read(v, GUEST_INTERRUPTIBILITY_INFO));
+	V12_SET(v12, GUEST_ACTIVITY_STATE, activity(v));
+	V12_SET(v12, GUEST_CR3, kvm_read_cr3(v));
+	if (v12_cpu2(v12, SECONDARY_EXEC_ENABLE_EPT) && is_pae_paging(v)) {
+		V12_SET(v12, GUEST_PDPTR0, kvm_pdptr_read(v, 0));
+		V12_SET(v12, GUEST_PDPTR1, kvm_pdptr_read(v, 1));
+		V12_SET(v12, GUEST_PDPTR2, kvm_pdptr_read(v, 2));
+		V12_SET(v12, GUEST_PDPTR3, kvm_pdptr_read(v, 3));
+	}
+	if (v12_cpu2(v12, SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY))
+		V12_SET(v12, GUEST_INTR_STATUS, vmcs_read(v, GUEST_INTR_STATUS));
+	/* The one control that is guest state: 28.3.1. */
+	V12_SET(v12, VM_ENTRY_CONTROLS,
+		(V12(v12, VM_ENTRY_CONTROLS) & ~VM_ENTRY_IA32E_MODE) |
+			(is_long_mode(v) ? VM_ENTRY_IA32E_MODE : 0));
+	/* The rest exactly where L1's exit controls ask for it. */
+	if (v12_exit(v12, VM_EXIT_SAVE_DEBUG_CONTROLS)) {
+		V12_SET(v12, GUEST_DR7, kvm_get_dr(v, 7));
+		V12_SET(v12, GUEST_IA32_DEBUGCTL, vmcs_read(v, GUEST_IA32_DEBUGCTL));
+	}
+	if (v12_exit(v12, VM_EXIT_SAVE_IA32_PAT))
+		V12_SET(v12, GUEST_IA32_PAT, v->arch->pat);
+	if (v12_exit(v12, VM_EXIT_SAVE_IA32_EFER))
+		V12_SET(v12, GUEST_IA32_EFER, v->arch->efer);
+	if (v12_exit(v12, VM_EXIT_SAVE_VMX_PREEMPTION_TIMER) &&
+	    v12_pin(v12, PIN_BASED_VMX_PREEMPTION_TIMER) && !n->run_pending)
+		V12_SET(v12, VMX_PREEMPTION_TIMER_VALUE, nested_timer_remaining(v));
+	n->rare_unsynced = true;
+	/* L1 has control over when this is looked at, and may find it wanting: see "Lazy" in
+	 * docs/nested.md. */
+	if (!v->kvm->arch->params.kvmless_lazy_vmcs12)
+		nested_sync_rare(v);
+}
+
+/* ---- Exit information ---- */
+
+/* The event whose delivery the exit interrupted (28.2.4). */
+static u64 vectoring_info(struct kvm_vcpu *v, u32 reason, u32 intr_info)
+{
+	struct vmcs12 *v12 = vmcs12_of(v);
+	const struct vcpu_arch *a = v->arch;
+	u64 info;
+
+	/* These exits count as not having interrupted a delivery. */
+	if (reason == EXIT_REASON_TRIPLE_FAULT ||
+	    (reason == EXIT_REASON_EXCEPTION_NMI && is_exception_n(intr_info, X86_DF_VEC)))
+		return 0;
+	if (a->exception.injected) {
+		bool soft = a->exception.vector == X86_BP || a->exception.vector == X86_OFV;
+
+		info = a->exception.vector | INTR_INFO_VALID |
+		       (soft ? INTR_TYPE_SOFT_EXC : INTR_TYPE_HARD_EXCEPTION);
+		if (soft)
+			V12_SET(v12, VM_EXIT_INSTRUCTION_LEN, a->event_exit_inst_len);
+		if (a->exception.has_error) {
+			info |= INTR_INFO_DELIVER_ERR_CODE;
+			V12_SET(v12, IDT_VECTORING_ERROR_CODE, a->exception.error);
+		}
+		return info;
+	}
+	if (a->nmi_injected)
+		return X86_NMI | INTR_TYPE_NMI | INTR_INFO_VALID;
+	if (a->interrupt.injected) {
+		if (a->interrupt.soft)
+			V12_SET(v12, VM_EXIT_INSTRUCTION_LEN, a->event_exit_inst_len);
+		return a->interrupt.nr | INTR_INFO_VALID |
+		       (a->interrupt.soft ? INTR_TYPE_SOFT_INTR : INTR_TYPE_EXT_INTR);
+	}
+	return 0;
+}
+
+/* SDM, 28.7: an abort shuts the processor down. */
+static void abort_vmx(struct kvm_vcpu *v, u32 indicator)
+{
+	nested_of(v)->vmcs12->abort = indicator;
+	base_log(LOG_WARN, "L1 vCPU %u: VMX abort %u", v->id, indicator);
+	kvm_make_request(v, REQ_TRIPLE_FAULT);
+}
+
+static void store_exit_info(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 qualification)
+{
+	struct vmcs12 *v12 = vmcs12_of(v);
+
+	V12_SET(v12, VM_EXIT_REASON, reason);
+	V12_SET(v12, EXIT_QUALIFICATION, qualification);
+	/* 27.8: a failed entry changes nothing else. */
+	if (reason & VMX_EXIT_REASON_FAILED_VMENTRY)
+		return;
+	v12->launched = 1;
+	V12_SET(v12, VM_ENTRY_INTR_INFO_FIELD,
+		V12(v12, VM_ENTRY_INTR_INFO_FIELD) & ~INTR_INFO_VALID);
+	V12_SET(v12, VM_EXIT_INSTRUCTION_LEN, vmcs_read(v, VM_EXIT_INSTRUCTION_LEN));
+	V12_SET(v12, IDT_VECTORING_INFO_FIELD, vectoring_info(v, reason, intr_info));
+	V12_SET(v12, VM_EXIT_INTR_INFO, intr_info);
+	V12_SET(v12, VMX_INSTRUCTION_INFO, vmcs_read(v, VMX_INSTRUCTION_INFO));
+	V12_SET(v12, GUEST_LINEAR_ADDRESS, vmcs_read(v, GUEST_LINEAR_ADDRESS));
+	if (nested_store_msrs(v, V12(v12, VM_EXIT_MSR_STORE_ADDR),
+			      (u32)V12(v12, VM_EXIT_MSR_STORE_COUNT)))
+		abort_vmx(v, 1);
+}
+
+/* ---- Host state (28.5) ---- */
+
+static void load_host_segments(struct kvm_vcpu *v)
+{
+	const struct vmcs12 *v12 = vmcs12_of(v);
+	const u32 data = 0xc093; /* present, writable, accessed, 32 bits, 4 KiB units */
+	bool long_mode = v12_exit(v12, VM_EXIT_HOST_ADDR_SPACE_SIZE);
+	const struct {
+		unsigned seg;
+		struct isa_seg s;
+	} rows[] = {
+		{CS,
+		 {.sel = (u16)V12(v12, HOST_CS_SELECTOR),
+		  .limit = ~0u,
+		  .ar = (u32)(0x809b | (long_mode ? SEG_AR_L : SEG_AR_DB))}},
+		{SS, {.sel = (u16)V12(v12, HOST_SS_SELECTOR), .limit = ~0u, .ar = data}},
+		{DS, {.sel = (u16)V12(v12, HOST_DS_SELECTOR), .limit = ~0u, .ar = data}},
+		{ES, {.sel = (u16)V12(v12, HOST_ES_SELECTOR), .limit = ~0u, .ar = data}},
+		{FS,
+		 {.sel = (u16)V12(v12, HOST_FS_SELECTOR),
+		  .limit = ~0u,
+		  .ar = data,
+		  .base = V12(v12, HOST_FS_BASE)}},
+		{GS,
+		 {.sel = (u16)V12(v12, HOST_GS_SELECTOR),
+		  .limit = ~0u,
+		  .ar = data,
+		  .base = V12(v12, HOST_GS_BASE)}},
+		{TR,
+		 {.sel = (u16)V12(v12, HOST_TR_SELECTOR),
+		  .limit = 0x67,
+		  .ar = 0x8b,
+		  .base = V12(v12, HOST_TR_BASE)}},
+		{LDTR, {.ar = (u32)SEG_AR_UNUSABLE}},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct isa_seg s = rows[i].s;
+
+		/* 28.5.2: null is unusable. A return to CPL 3 would else clear FS and GS. */
+		if (!s.sel)
+			s.ar |= (u32)SEG_AR_UNUSABLE;
+		vmx_set_segment(v, &s, rows[i].seg);
+	}
+}
+
+void nested_load_host_state(struct kvm_vcpu *v)
+{
+	const struct vmcs12 *v12 = vmcs12_of(v);
+	u64 efer = v->arch->efer;
+
+	if (v12_exit(v12, VM_EXIT_LOAD_IA32_EFER))
+		efer = V12(v12, HOST_IA32_EFER);
+	else if (v12_exit(v12, VM_EXIT_HOST_ADDR_SPACE_SIZE))
+		efer |= EFER_LMA | EFER_LME;
+	else
+		efer &= ~(u64)(EFER_LMA | EFER_LME);
+
+	kvm_rsp_write(v, V12(v12, HOST_RSP));
+	kvm_rip_write(v, V12(v12, HOST_RIP));
+	vmx_set_rflags(v, 2);
+	vmx_set_interrupt_shadow(v, 0);
+	v->arch->cr0_guest_owned = vmx_cr0_guest_owned(v);
+	vmx_load_cr0(v, V12(v12, HOST_CR0));
+	v->arch->cr4_guest_owned = vmx_cr4_guest_owned(v);
+	vmx_load_cr4(v, V12(v12, HOST_CR4));
+	vmx_set_efer(v, efer);
+	mmu_leave_ept12(v);
+	if (!nested_load_cr3(v, V12(v12, HOST_CR3), true))
+		abort_vmx(v, 2);
+	nested_transition_flush(v, false);
+
+	vmcs_write(v, GUEST_SYSENTER_CS, V12(v12, HOST_IA32_SYSENTER_CS));
+	vmcs_write(v, GUEST_SYSENTER_ESP, V12(v12, HOST_IA32_SYSENTER_ESP));
+	vmcs_write(v, GUEST_SYSENTER_EIP, V12(v12, HOST_IA32_SYSENTER_EIP));
+	vmcs_write(v, GUEST_IDTR_BASE, V12(v12, HOST_IDTR_BASE));
+	vmcs_write(v, GUEST_IDTR_LIMIT, 0xffff);
+	vmcs_write(v, GUEST_GDTR_BASE, V12(v12, HOST_GDTR_BASE));
+	vmcs_write(v, GUEST_GDTR_LIMIT, 0xffff);
+	if (v12_exit(v12, VM_EXIT_LOAD_IA32_PAT)) {
+		v->arch->pat = V12(v12, HOST_IA32_PAT);
+		vmx_set_msr(v, MSR_IA32_CR_PAT, v->arch->pat);
+	}
+	load_host_segments(v);
+	kvm_set_dr(v, 7, DR7_FIXED_1);
+	vmcs_write(v, GUEST_IA32_DEBUGCTL, 0);
+	if (nested_load_msrs(v, V12(v12, VM_EXIT_MSR_LOAD_ADDR),
+			     (u32)V12(v12, VM_EXIT_MSR_LOAD_COUNT)))
+		abort_vmx(v, 4);
+}
+
+/* ---- The exit ---- */
+
+void nested_vmexit(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 qualification)
+{
+	struct nested_vmx *n = nested_of(v);
+
+	BUG_ON(n->run_pending);
+	BUG_ON(!is_guest_mode(v));
+	n->mtf_pending = false;
+	nested_service_flushes(v);
+	/* Registers that L0 changed for L2 are to be in vmcs02 before anything is read from it. */
+	vmx_store_dirty(v);
+
+	nested_sync_vmcs12(v);
+	if (reason != NESTED_EXIT_SILENT)
+		store_exit_info(v, reason, intr_info, qualification);
+	nested_flush_shadow_vmcs12(v);
+
+	v->arch->guest_mode = false;
+	v->arch->stat.guest_mode = 0;
+	n->has_timer_deadline = false;
+	n->vapic_page = n->apic_access_page = n->pi_desc = HVA_BAD;
+	v->arch->tsc_offset = v->arch->l1_tsc_offset;
+	v->arch->tsc_multiplier = v->arch->l1_tsc_multiplier;
+	/* Undelivered events of L2 are in vmcs12 by now. */
+	v->arch->nmi_injected = false;
+	kvm_clear_exception_queue(v);
+	kvm_clear_interrupt_queue(v);
+	v->arch->exception_vmexit.pending = false;
+
+	nested_switch_vmcs(v, &vmx_of(v)->vmcs01);
+	/* L1's TSC may have been moved while L2 ran. */
+	vmcs_write(v, TSC_OFFSET, v->arch->tsc_offset);
+	if (vmx_of(v)->config->tsc_scaling)
+		vmcs_write(v, TSC_MULTIPLIER, v->arch->tsc_multiplier);
+	if (unlikely(vmx_of(v)->vmcs01_stale)) {
+		vmx_of(v)->vmcs01_stale = false;
+		vmx_update_exec_controls(v);
+		vmx_set_cr4_guest_host_mask(v);
+		vmx_update_exception_bitmap(v);
+	}
+	/* It may have been halted. */
+	v->mp_state = KVM_MP_STATE_RUNNABLE;
+	if (reason != NESTED_EXIT_SILENT) {
+		n->need_shadow_sync = n->shadow_vmcs != NULL;
+		kvm_stat_inc(v, nested_exits);
+	}
+	nested_load_host_state(v);
+	/* What L2 did not concern L1 may do now. */
+	kvm_make_request(v, REQ_EVENT);
+}
+
+void nested_fail_late(struct kvm_vcpu *v, u32 reason, u64 qualification)
+{
+	struct nested_vmx *n = nested_of(v);
+
+	n->vapic_page = n->apic_access_page = n->pi_desc = HVA_BAD;
+	store_exit_info(v, reason | VMX_EXIT_REASON_FAILED_VMENTRY, 0, qualification);
+	n->need_shadow_sync = n->shadow_vmcs != NULL;
+	kvm_stat_inc(v, nested_exits);
+	nested_load_host_state(v);
+	kvm_make_request(v, REQ_EVENT);
+}

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * VMX for guests. L1 is the guest hypervisor, L2 its guest; vmcs01 runs L1, vmcs12 is what L1
+ * wrote, vmcs02 runs L2 with both hypervisors' wishes. docs/nested.md has the story.
+ *
+ * All belongs to the vCPU's own thread.
+ */
+#ifndef CORE_VMX_NESTED_H
+#define CORE_VMX_NESTED_H
+
+#include "core/cpuid.h"
+#include "core/memslot.h"
+#include "core/mmu/mmu.h"
+#include "core/vmx/vmx.h"
+#include "spec/check.h"
+#include "spec/vmcs12.h"
+
+#define VMPTR_NONE (~0ull)
+
+struct nested_vmx {
+	bool vmxon;
+	/* The entry that VMLAUNCH or VMRESUME began has not reached the processor yet: L2 must run,
+	 * if only to its first instruction boundary, before anything exits to L1. */
+	bool run_pending;
+	bool mtf_pending;
+	bool pi_pending; /* posted interrupts are to be taken over */
+	bool pml_full;
+	u64 vmxon_ptr;
+	u64 current_vmptr;
+
+	/* IA32_VMX_*: what this vCPU offers. User space may take features away. */
+	u64 cap[CAP_N];
+
+	struct vmcs12 *vmcs12; /* of current_vmptr; authoritative but for what the sets say */
+	struct vmcs12 *shadow_vmcs12; /* what vmcs12's link pointer names, while L2 runs */
+	struct loaded_vmcs vmcs02;
+	u8 *msr_bitmap02;
+	void *shadow_vmcs; /* the processor's, for L1's VMREADs and VMWRITEs without exit */
+	u16 vpid02, last_vpid;
+
+	/* Written by L1 since vmcs02 was made from it: to be copied at the next entry. */
+	struct vmcs_set dirty;
+	u32 check_dirty; /* enum check_topic: what the entry checks have to look at again */
+	bool controls_dirty;
+	bool vmcs02_ready;     /* its constant part is written */
+	bool rare_unsynced;    /* vmcs02 has newer values of the rare guest-state fields */
+	bool need_shadow_sync; /* vmcs12 is newer than the shadow VMCS */
+	bool host_was_64bit;
+
+	u64 pages_generation; /* of the slots that the addresses in vmcs02 are from */
+	hva_t vapic_page, apic_access_page, pi_desc;
+	u64 pre_entry_debugctl;
+
+	bool has_timer_deadline;
+	u64 timer_deadline; /* in L1's TSC >> NESTED_TIMER_SHIFT */
+
+	struct check_ctx check;
+	struct check_failure failure;
+	bool failed;
+};
+
+/* IA32_VMX_MISC[4:0] as L1 sees it. */
+#define NESTED_TIMER_SHIFT 5
+
+static inline struct nested_vmx *nested_of(struct kvm_vcpu *v)
+{
+	return vmx_of(v)->nested;
+}
+
+static inline struct vmcs12 *vmcs12_of(struct kvm_vcpu *v)
+{
+	return vmx_of(v)->nested->vmcs12;
+}
+
+static inline bool v12_pin(const struct vmcs12 *v12, u32 bit)
+{
+	return V12(v12, PIN_BASED_VM_EXEC_CONTROL) & bit;
+}
+
+static inline bool v12_cpu(const struct vmcs12 *v12, u32 bit)
+{
+	return V12(v12, CPU_BASED_VM_EXEC_CONTROL) & bit;
+}
+
+static inline bool v12_cpu2(const struct vmcs12 *v12, u32 bit)
+{
+	return v12_cpu(v12, CPU_BASED_ACTIVATE_SECONDARY_CONTROLS) &&
+	       (V12(v12, SECONDARY_VM_EXEC_CONTROL) & bit);
+}
+
+static inline bool v12_exit(const struct vmcs12 *v12, u32 bit)
+{
+	return V12(v12, VM_EXIT_CONTROLS) & bit;
+}
+
+static inline bool v12_entry(const struct vmcs12 *v12, u32 bit)
+{
+	return V12(v12, VM_ENTRY_CONTROLS) & bit;
+}
+
+/* What L2 reads in a control register of value @real, of which L1 masks bits. */
+static inline u64 v12_cr0_shadow(const struct vmcs12 *v12, u64 real)
+{
+	u64 mask = V12(v12, CR0_GUEST_HOST_MASK);
+
+	return (real & ~mask) | (V12(v12, CR0_READ_SHADOW) & mask);
+}
+
+static inline u64 v12_cr4_shadow(const struct vmcs12 *v12, u64 real)
+{
+	u64 mask = V12(v12, CR4_GUEST_HOST_MASK);
+
+	return (real & ~mask) | (V12(v12, CR4_READ_SHADOW) & mask);
+}
+
+/* ---- Life (nested.c) ---- */
+int nested_vcpu_create(struct kvm_vcpu *v); /* 0 or -ENOMEM */
+void nested_vcpu_free(struct kvm_vcpu *v);
+void nested_after_set_cpuid(struct kvm_vcpu *v);
+/* Out of L2 without telling L1, and out of VMX operation: reset, INIT, state set by user space. */
+void nested_leave(struct kvm_vcpu *v);
+int nested_enter_operation(struct kvm_vcpu *v); /* VMXON's work. 0 or -ENOMEM */
+void nested_leave_operation(struct kvm_vcpu *v);
+/* @l becomes the current VMCS; what was dirty in the register cache is stored in the old one. */
+void nested_switch_vmcs(struct kvm_vcpu *v, struct loaded_vmcs *l);
+bool nested_cr0_valid(struct kvm_vcpu *v, u64 cr0);
+bool nested_cr4_valid(struct kvm_vcpu *v, u64 cr4);
+extern const struct kvm_x86_nested_ops vmx_nested_ops;
+
+/* ---- Capability MSRs (caps.c) ---- */
+int nested_feature_msr(const struct vmx_config *c, u32 index, u64 *val);
+void nested_caps_init(const struct vmx_config *c, u64 cap[CAP_N]);
+int nested_get_cap(struct kvm_vcpu *v, u32 index, u64 *val);
+int nested_set_cap(struct kvm_vcpu *v, u32 index, u64 val);
+
+/* ---- vmcs12 and the shadow VMCS (vmcs12.c) ---- */
+void nested_set_vmptr(struct kvm_vcpu *v, u64 vmptr);
+void nested_release_vmcs12(struct kvm_vcpu *v);
+/* L1 wrote field @nr of the current vmcs12. */
+void nested_mark_dirty(struct nested_vmx *n, unsigned nr);
+void nested_mark_all_dirty(struct nested_vmx *n);
+void nested_shadow_to_vmcs12(struct kvm_vcpu *v);
+void nested_vmcs12_to_shadow(struct kvm_vcpu *v);
+void nested_shadow_write(struct kvm_vcpu *v, u32 field, u64 val);
+/* Is @nr one of the guest-state fields that are synchronized only when somebody looks? */
+bool nested_is_rare(unsigned nr);
+/* vmcs02 is current: copies them. */
+void nested_sync_rare(struct kvm_vcpu *v);
+/* vmcs01 is current: copies them if they are newer. */
+void nested_fetch_rare(struct kvm_vcpu *v);
+/* The shadow VMCS of L1 (L2's VMREADs): read and written back around an L2's run. */
+void nested_cache_shadow_vmcs12(struct kvm_vcpu *v);
+void nested_flush_shadow_vmcs12(struct kvm_vcpu *v);
+
+/* ---- Operands and results of instructions (operand.c) ---- */
+/* Linear address of the memory operand. 0, or 1: an exception is queued. */
+int nested_operand_address(struct kvm_vcpu *v, u64 displacement, u32 info, bool write, unsigned len,
+			   gva_t *out);
+/* Memory as an instruction at CPL 0 reaches it. 0, or 1: an exception is queued. */
+int nested_read_operand(struct kvm_vcpu *v, gva_t gva, void *dst, unsigned len);
+int nested_write_operand(struct kvm_vcpu *v, gva_t gva, const void *src, unsigned len);
+/* SDM, 31.2; each skips the instruction and returns as an exit handler. */
+int nested_succeed(struct kvm_vcpu *v);
+int nested_fail_invalid(struct kvm_vcpu *v);
+int nested_fail(struct kvm_vcpu *v, u32 error);
+
+/* ---- Explanations (explain.c) ---- */
+/* Keeps and, if asked for, logs why an instruction or entry of L1 was refused. */
+void nested_explain(struct kvm_vcpu *v, const char *insn, const struct check_failure *f);
+void nested_explain_because(struct kvm_vcpu *v, const char *insn, u32 error, const char *id,
+			    const char *rule, const char *section, u64 value);
+
+/* ---- Entry (entry.c, vmcs02.c, pages.c) ---- */
+int nested_run(struct kvm_vcpu *v, bool launch); /* VMLAUNCH and VMRESUME */
+enum nested_entry { NESTED_ENTERED, NESTED_FAILED_LATE, NESTED_ERROR };
+/* @from_entry: by L1's instruction; else state set by user space. */
+enum nested_entry nested_enter(struct kvm_vcpu *v, bool from_entry);
+/* Runs the entry checks that have become doubtful. False: *@f says which failed. */
+bool nested_check(struct kvm_vcpu *v, enum check_group first, enum check_group last,
+		  struct check_failure *f);
+bool nested_eptp_valid(struct kvm_vcpu *v, u64 eptp);
+void nested_prepare_controls(struct kvm_vcpu *v);
+void nested_prepare_state(struct kvm_vcpu *v, u64 l1_dr7);
+/* Translates the addresses in vmcs12 that the processor itself uses. vmcs02 is current. False:
+ * there is no memory. */
+bool nested_map_pages(struct kvm_vcpu *v);
+/* Before each run of L2: are they still right, and the timer's value. 1, or 0 with an exit to user
+ * space. */
+int nested_before_run(struct kvm_vcpu *v);
+void nested_merge_msr_bitmap(struct kvm_vcpu *v);
+void nested_mark_pages_dirty(struct kvm_vcpu *v);
+/* CR3 of L2 or L1, with PDPTEs if @load_pdptes. False: they are invalid. */
+bool nested_load_cr3(struct kvm_vcpu *v, u64 cr3, bool load_pdptes);
+void nested_transition_flush(struct kvm_vcpu *v, bool entry);
+/* Flushes asked of the context that is being left. */
+void nested_service_flushes(struct kvm_vcpu *v);
+u64 nested_calc_tsc_offset(struct kvm_vcpu *v);
+u64 nested_calc_tsc_multiplier(struct kvm_vcpu *v);
+u64 nested_timer_remaining(struct kvm_vcpu *v); /* as the VMCS field has it */
+
+/* ---- MSR lists (msrlist.c): 0, or the number of the entry that is refused ---- */
+u32 nested_load_msrs(struct kvm_vcpu *v, u64 addr, u32 count);
+u32 nested_store_msrs(struct kvm_vcpu *v, u64 addr, u32 count);
+
+/* ---- Exit (exit.c, route.c) ---- */
+#define NESTED_EXIT_SILENT (~0u) /* L1 is not told: nested_leave */
+void nested_vmexit(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 qualification);
+/* The exit that just happened in L2: true if L1 has got it. */
+bool nested_reflect(struct kvm_vcpu *v);
+void nested_load_host_state(struct kvm_vcpu *v);
+/* vmcs02's guest state into vmcs12, but for the rare fields. vmcs02 is current. */
+void nested_sync_vmcs12(struct kvm_vcpu *v);
+/* An entry that failed after vmcs12 was accepted: reason | bit 31. vmcs01 is current. */
+void nested_fail_late(struct kvm_vcpu *v, u32 reason, u64 qualification);
+bool nested_exception_wanted(const struct vmcs12 *v12, unsigned vector, u32 error);
+bool nested_io_wanted(struct kvm_vcpu *v, u16 port, unsigned size);
+
+/* ---- Events (event.c) ---- */
+int nested_check_events(struct kvm_vcpu *v);
+bool nested_has_events(struct kvm_vcpu *v);
+bool nested_is_exception_vmexit(struct kvm_vcpu *v, unsigned vector, u32 error);
+void nested_triple_fault(struct kvm_vcpu *v);
+bool nested_init_blocked(struct kvm_vcpu *v);
+u64 nested_timer_expires_ns(struct kvm_vcpu *v); /* ~0: does not run */
+void nested_ept_inject(struct kvm_vcpu *v, const struct guest_fault *f);
+bool nested_log_dirty(struct kvm_vcpu *v, gpa_t gpa);
+
+/* ---- Saved state (state.c) ---- */
+int nested_get_state(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size);
+int nested_set_state(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 size);
+
+/* ---- Instructions (insn.c): exit handlers ---- */
+int nested_handle_vmxon(struct kvm_vcpu *v);
+int nested_handle_vmxoff(struct kvm_vcpu *v);
+int nested_handle_vmclear(struct kvm_vcpu *v);
+int nested_handle_vmptrld(struct kvm_vcpu *v);
+int nested_handle_vmptrst(struct kvm_vcpu *v);
+int nested_handle_vmread(struct kvm_vcpu *v);
+int nested_handle_vmwrite(struct kvm_vcpu *v);
+int nested_handle_vmlaunch(struct kvm_vcpu *v);
+int nested_handle_vmresume(struct kvm_vcpu *v);
+int nested_handle_invept(struct kvm_vcpu *v);
+int nested_handle_invvpid(struct kvm_vcpu *v);
+int nested_handle_vmfunc(struct kvm_vcpu *v);
+
+#endif

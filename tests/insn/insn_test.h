@@ -66,4 +66,9 @@ void interp_init(void);
 void interp_run(const struct instance *in, const struct tstate *from, struct tstate *to);
 bool interp_feature(unsigned feat);
 
+/* jit.c: 64-bit instances by the translator. False if this host cannot. */
+bool jit_init(void);
+void jit_run(const struct instance *in, const struct tstate *from, struct tstate *to);
+bool jit_feature(unsigned feat);
+
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * insn-diff [--iterations N] [--seed S] [--only MNEMONIC] [--verbose]
+ * insn-diff [--engine interp|jit] [--iterations N] [--seed S] [--only MNEMONIC] [--verbose]
  *
  * Each user-level row N times in each mode this CPU can run. A mismatch prints what reproduces it:
  * the row, the seed of the iteration, the bytes, and what differs.
@@ -30,7 +30,7 @@ static struct {
 	unsigned iterations;
 	u64 seed;
 	const char *only;
-	bool verbose;
+	bool verbose, jit;
 	unsigned shown, max_shown;
 } opt = {.iterations = 150, .seed = 1, .max_shown = 3};
 
@@ -193,7 +193,10 @@ static int once(unsigned op, enum isa_mode mode, u64 seed)
 	if (!gen_instance(op, rows[op].mnemonic, mode, &in, &from))
 		return -1;
 	memcpy(data_before, data, DATA_SIZE);
-	interp_run(&in, &from, &got);
+	if (opt.jit)
+		jit_run(&in, &from, &got);
+	else
+		interp_run(&in, &from, &got);
 	memcpy(data_interp, data, DATA_SIZE);
 	memcpy(data, data_before, DATA_SIZE);
 	native_run(&in, &from, &want);
@@ -218,17 +221,19 @@ int main(int argc, char **argv)
 						 {"seed", required_argument, NULL, 's'},
 						 {"only", required_argument, NULL, 'o'},
 						 {"verbose", no_argument, NULL, 'v'},
+						 {"engine", required_argument, NULL, 'e'},
 						 {0}};
 	unsigned op, user = 0, run = 0, bad_rows = 0, skipped = 0, k;
 	unsigned long total = 0;
 	int ch;
 
-	while ((ch = getopt_long(argc, argv, "n:s:o:v", longopts, NULL)) != -1) {
+	while ((ch = getopt_long(argc, argv, "n:s:o:ve:", longopts, NULL)) != -1) {
 		switch (ch) {
 		case 'n': opt.iterations = (unsigned)strtoul(optarg, NULL, 0); break;
 		case 's': opt.seed = strtoull(optarg, NULL, 0); break;
 		case 'o': opt.only = optarg; break;
 		case 'v': opt.verbose = true; break;
+		case 'e': opt.jit = !strcmp(optarg, "jit"); break;
 		default: return 2;
 		}
 	}
@@ -238,6 +243,10 @@ int main(int argc, char **argv)
 		return 77;
 	}
 	interp_init();
+	if (opt.jit && !jit_init()) {
+		printf("this host cannot run the translator\n");
+		return 77;
+	}
 	gen_init();
 	for (op = ISA_OP_UNKNOWN + 1; op < ISA_OP_N; op++) {
 		unsigned done = 0, bad = 0;
@@ -248,6 +257,7 @@ int main(int argc, char **argv)
 		user++;
 		opt.shown = 0;
 		if (skips[op] || !interp_feature(isa_rows[op].feat) ||
+		    (opt.jit && !jit_feature(isa_rows[op].feat)) ||
 		    (isa_rows[op].flags & ISA_F_SYS)) {
 			skipped++;
 			printf("skipped %s: %s\n", rows[op].name,
@@ -256,7 +266,7 @@ int main(int argc, char **argv)
 								: "this CPU does not have it");
 			continue;
 		}
-		for (mode = ISA_PROT32; mode <= ISA_LONG64; mode++) {
+		for (mode = opt.jit ? ISA_LONG64 : ISA_PROT32; mode <= ISA_LONG64; mode++) {
 			if (!native_has_mode(mode) || !gen_templates(rows[op].mnemonic, mode))
 				continue;
 			for (k = 0; k < opt.iterations; k++) {

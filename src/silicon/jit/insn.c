@@ -5,6 +5,12 @@
 /* ---- Encodings ----------------------------------------------------------------------------------
  */
 
+static bool is_prefix(u8 b)
+{
+	return b == 0x66 || b == 0x67 || b == 0xf0 || b == 0xf2 || b == 0xf3 || b == 0x2e ||
+	       b == 0x36 || b == 0x3e || b == 0x26 || b == 0x64 || b == 0x65;
+}
+
 void enc_parse(const struct isa_insn *i, struct enc *e)
 {
 	const u8 *p = i->raw, *end = i->raw + i->len;
@@ -17,6 +23,8 @@ void enc_parse(const struct isa_insn *i, struct enc *e)
 			e->lock = true;
 		else if (*p == 0xf2 || *p == 0xf3)
 			e->pf = *p;
+		else if ((*p & 0xf0) == 0x40 && (is_prefix(p[1]) || (p[1] & 0xf0) == 0x40))
+			continue; /* a REX that is not the last prefix means nothing */
 		else if (*p != 0x67 && *p != 0x2e && *p != 0x36 && *p != 0x3e && *p != 0x26 &&
 			 *p != 0x64 && *p != 0x65)
 			break;
@@ -610,9 +618,10 @@ bool tr_vex(struct tr *t, unsigned attr)
 	if (ext) {
 		write_back(t, e.vvvv, v);
 	} else {
-		write_back(t, greg, reg);
+		/* With one destination for both halves, MULX leaves the upper. */
 		if (i->op == ISA_OP_MULX)
 			write_back(t, e.vvvv, v);
+		write_back(t, greg, reg);
 	}
 	after(t, attr);
 	if (c)

@@ -55,7 +55,7 @@ bool tr_simd(struct tr *t, unsigned attr)
 	const struct isa_insn *i = t->i;
 	isa_exec_fn *fn = isa_rows[i->op].fn;
 	bool mem = false, gpr = false, write = false, flags = false;
-	unsigned align = 0, k, greg, grm, reg, rm, bit = jit_vec_kind(i);
+	unsigned align = 0, k, greg, grm, reg, rm, bit = jit_vec_kind(i), out = T1;
 	struct cold *c = NULL, *ca = NULL;
 	struct enc e;
 
@@ -119,8 +119,10 @@ bool tr_simd(struct tr *t, unsigned attr)
 	if (gpr && e.map == 1 &&
 	    (e.op == 0x2c || e.op == 0x2d || e.op == 0x50 || e.op == 0xd7 || e.op == 0xc5)) {
 		reg = host_of(greg) == NO_HOST ? T0 : host_of(greg);
+		out = reg;
 	} else if (gpr && !mem && e.op != 0x60 && e.op != 0x61 && e.op != 0x62 && e.op != 0x63) {
 		rm = tr_reg(t, grm, T1);
+		out = rm;
 	}
 	if (e.vex) {
 		put_vex(t, &e, reg, rm, mem);
@@ -145,7 +147,7 @@ bool tr_simd(struct tr *t, unsigned attr)
 		unsigned g = i->o[0].reg;
 
 		if (host_of(g) == NO_HOST)
-			emit_gs_store(&t->p, reg == T0 ? T0 : T1, GS_GPR(g));
+			emit_gs_store(&t->p, out, GS_GPR(g));
 	}
 	if (flags)
 		tr_set_flags(t);

@@ -142,9 +142,16 @@ static u64 h_random(void *o)
 
 static const struct sil_host host = {h_tsc, h_arm, h_owns, h_random};
 
+enum sil_engine fake_engine = SIL_ENGINE_AUTO;
+
 void fake_init(struct fake *f)
 {
 	struct sil_config cfg = {.tsc_khz = 1000000, .host = &host, .host_opaque = f};
+	const char *name = getenv("KVMLESS_TEST_ENGINE");
+
+	if (fake_engine == SIL_ENGINE_AUTO)
+		fake_engine = name && !strcmp(name, "jit") ? SIL_ENGINE_JIT : SIL_ENGINE_INTERP;
+	cfg.engine = fake_engine;
 
 	memset(f, 0, sizeof(*f));
 	f->size = FAKE_MEM;

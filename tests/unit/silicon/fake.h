@@ -43,6 +43,9 @@ struct fake {
 	struct sil_access acc;
 };
 
+/* Engine of the machines made from now on; first the value of KVMLESS_TEST_ENGINE (interp, jit). */
+extern enum sil_engine fake_engine;
+
 #define FAKE_MEM (16ull << 20)
 void fake_init(struct fake *f);
 void fake_fini(struct fake *f);

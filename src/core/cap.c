@@ -6,6 +6,7 @@
 
 #include "base/guard.h"
 #include "core/cpuid.h"
+#include "core/gmem.h"
 #include "core/irqchip/irqchip.h"
 #include "core/memslot.h"
 #include "core/vcpu.h"
@@ -28,6 +29,20 @@ static int online_cpus(void)
 	long n = sysconf(_SC_NPROCESSORS_ONLN);
 
 	return n > 0 ? (int)n : 1;
+}
+
+/* Private memory takes two-dimensional paging. */
+static u32 vm_types(void)
+{
+	struct kvm_params p;
+
+	params_snapshot(&p);
+	return BIT(KVM_X86_DEFAULT_VM) | (p.kvm_intel_ept ? BIT(KVM_X86_SW_PROTECTED_VM) : 0);
+}
+
+bool kvm_vm_type_supported(unsigned long type)
+{
+	return type < 32 && vm_types() & BIT(type);
 }
 
 static int xsave_size(void)

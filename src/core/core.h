@@ -63,6 +63,11 @@ void kvm_put(struct kvm *kvm); /* the last one destroys */
 int vm_check_extension(struct kvm *kvm, u32 cap);
 int vm_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap);
 int vm_set_user_memory_region(struct kvm *kvm, const struct kvm_userspace_memory_region2 *mem);
+/* @gmem: what mem->guest_memfd names if the flags have KVM_MEM_GUEST_MEMFD, else NULL. */
+struct gmem;
+int vm_set_private_memory_region(struct kvm *kvm, const struct kvm_userspace_memory_region2 *mem,
+				 struct gmem *gmem);
+int vm_set_memory_attributes(struct kvm *kvm, const struct kvm_memory_attributes *m);
 /* Bitmap size in bytes of the slot (as_id << 16 | slot), or -errno. */
 long vm_dirty_bitmap_bytes(struct kvm *kvm, u32 slot);
 int vm_get_dirty_log(struct kvm *kvm, u32 slot, void *bitmap, size_t n);

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "core/mmu/mmu.h"
+#include "core/gmem.h"
 #include "core/memslot_impl.h"
 #include "core/vm.h"
 
@@ -47,6 +48,8 @@ static void slot_free(struct memslot *s)
 {
 	if (s->internal)
 		munmap((void *)s->userspace_addr, s->npages << PAGE_SHIFT);
+	if (s->gmem)
+		gmem_put(s->gmem);
 	mmu_slot_free(s);
 	dirty_bitmap_free(s, s->dirty_bitmap);
 	free(s);
@@ -128,7 +131,10 @@ bool kvm_owns_hva(void *opaque, u64 hva)
 		const struct memslots *s = kvm_memslots(kvm, as);
 
 		for (u32 i = 0; i < s->n && !found; i++)
-			found = hva - s->slot[i]->userspace_addr < s->slot[i]->npages << PAGE_SHIFT;
+			found = hva - s->slot[i]->userspace_addr < s->slot[i]->npages
+									   << PAGE_SHIFT ||
+				(s->slot[i]->gmem &&
+				 hva - s->slot[i]->gmem_hva < s->slot[i]->npages << PAGE_SHIFT);
 	}
 	slots_read_unlock(kvm, idx);
 	return found;
@@ -265,6 +271,8 @@ static int slot_delete(struct kvm *kvm, struct memslot *old)
 	kvm->slots->npages -= copy.npages;
 	dirty_bitmap_free(&copy, copy.dirty_bitmap);
 	mmu_slot_free(&copy);
+	if (copy.gmem)
+		gmem_put(copy.gmem);
 	if (copy.internal)
 		munmap((void *)copy.userspace_addr, copy.npages << PAGE_SHIFT);
 	return 0;
@@ -318,11 +326,16 @@ static int slot_change_flags(struct kvm *kvm, struct memslot *old, struct memslo
 }
 
 /* Checks that need no lock; KVM answers EINVAL to all of them. */
-static int check_region(const struct kvm_userspace_memory_region2 *mem, unsigned max_id)
+static int check_region(struct kvm *kvm, const struct kvm_userspace_memory_region2 *mem,
+			unsigned max_id)
 {
 	u64 size = mem->memory_size, mask = PAGE_SIZE - 1;
+	u32 valid = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY;
 
-	if (mem->flags & ~(u32)(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
+	/* Private memory is neither logged nor read-only. */
+	if (kvm_has_private_mem(kvm) && mem->flags & KVM_MEM_GUEST_MEMFD)
+		valid = KVM_MEM_GUEST_MEMFD;
+	if (mem->flags & ~valid)
 		return -EINVAL;
 	if ((u16)mem->slot >= max_id || mem->slot >> 16 >= KVM_ADDRESS_SPACES)
 		return -EINVAL;
@@ -338,7 +351,7 @@ static int check_region(const struct kvm_userspace_memory_region2 *mem, unsigned
 }
 
 static int set_region_locked(struct kvm *kvm, const struct kvm_userspace_memory_region2 *mem,
-			     bool internal)
+			     bool internal, struct gmem *gmem)
 {
 	unsigned as = mem->slot >> 16, id = (u16)mem->slot;
 	gfn_t base = mem->guest_phys_addr >> PAGE_SHIFT;
@@ -352,6 +365,9 @@ static int set_region_locked(struct kvm *kvm, const struct kvm_userspace_memory_
 	if (!npages)
 		return old ? slot_delete(kvm, old) : -EINVAL;
 	if (old) {
+		/* Slots with private memory can only be deleted. */
+		if (mem->flags & KVM_MEM_GUEST_MEMFD || old->gmem)
+			return -EINVAL;
 		if (mem->userspace_addr != old->userspace_addr || npages != old->npages ||
 		    (mem->flags ^ old->flags) & KVM_MEM_READONLY)
 			return -EINVAL;
@@ -360,6 +376,8 @@ static int set_region_locked(struct kvm *kvm, const struct kvm_userspace_memory_
 	}
 	if ((create || move) && slots_overlap(kvm->memslots[as], old, base, npages))
 		return -EEXIST;
+	if (gmem && gmem_check_bind(kvm, gmem, mem->guest_memfd_offset, npages))
+		return -EINVAL;
 
 	new = calloc(1, sizeof(*new));
 	if (!new)
@@ -370,6 +388,8 @@ static int set_region_locked(struct kvm *kvm, const struct kvm_userspace_memory_
 				.flags = mem->flags,
 				.id = (u16)id,
 				.as_id = (u16)as,
+				.gmem = gmem,
+				.gmem_hva = gmem ? gmem->hva + mem->guest_memfd_offset : 0,
 				.internal = internal};
 	if (logging) {
 		new->dirty_bitmap = old_bitmap ? old_bitmap : dirty_bitmap_alloc(kvm, new);
@@ -378,6 +398,8 @@ static int set_region_locked(struct kvm *kvm, const struct kvm_userspace_memory_
 			return -ENOMEM;
 		}
 	}
+	if (gmem)
+		gmem_get(gmem);
 	if (create)
 		r = slot_create(kvm, new);
 	else if (move)
@@ -387,6 +409,8 @@ static int set_region_locked(struct kvm *kvm, const struct kvm_userspace_memory_
 	if (r) {
 		if (new->dirty_bitmap != old_bitmap)
 			dirty_bitmap_free(new, new->dirty_bitmap);
+		if (gmem)
+			gmem_put(gmem);
 		free(new);
 	} else if (old_bitmap && !logging) {
 		dirty_bitmap_free(new, old_bitmap);
@@ -394,17 +418,23 @@ static int set_region_locked(struct kvm *kvm, const struct kvm_userspace_memory_
 	return r;
 }
 
-int vm_set_user_memory_region(struct kvm *kvm, const struct kvm_userspace_memory_region2 *mem)
+int vm_set_private_memory_region(struct kvm *kvm, const struct kvm_userspace_memory_region2 *mem,
+				 struct gmem *gmem)
 {
-	int r = check_region(mem, KVM_USER_MEM_SLOTS);
+	int r = check_region(kvm, mem, KVM_USER_MEM_SLOTS);
 
 	if (r)
 		return r;
 	pthread_mutex_lock(&kvm->slots_lock);
-	r = set_region_locked(kvm, mem, false);
+	r = set_region_locked(kvm, mem, false, gmem);
 	mmu_generation_changed(kvm, kvm->slots->generation);
 	pthread_mutex_unlock(&kvm->slots_lock);
 	return r;
+}
+
+int vm_set_user_memory_region(struct kvm *kvm, const struct kvm_userspace_memory_region2 *mem)
+{
+	return vm_set_private_memory_region(kvm, mem, NULL);
 }
 
 int memslot_set_internal(struct kvm *kvm, enum kvm_private_slot id, gpa_t gpa, u64 size, hva_t *hva)
@@ -420,14 +450,14 @@ int memslot_set_internal(struct kvm *kvm, enum kvm_private_slot id, gpa_t gpa, u
 			return -ENOMEM;
 		mem.userspace_addr = (u64)p;
 	}
-	r = check_region(&mem, KVM_MEM_SLOTS_NUM);
+	r = check_region(kvm, &mem, KVM_MEM_SLOTS_NUM);
 	if (!r) {
 		pthread_mutex_lock(&kvm->slots_lock);
 		/* Ours has new memory each time: never a change of the old one. */
 		if (size && slot_by_id(kvm, 0, id))
 			r = -EEXIST;
 		else if (size || slot_by_id(kvm, 0, id))
-			r = set_region_locked(kvm, &mem, size != 0);
+			r = set_region_locked(kvm, &mem, size != 0, NULL);
 		pthread_mutex_unlock(&kvm->slots_lock);
 	}
 	if (r && p)

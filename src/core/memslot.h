@@ -49,6 +49,8 @@ struct memslot {
 	/* One bit a page, in words set and fetched atomically; NULL when not logging. */
 	u64 *dirty_bitmap;
 	struct mmu_slot *mmu;
+	struct gmem *gmem; /* private memory, from gmem_hva; NULL: none */
+	hva_t gmem_hva;
 	bool internal; /* memory is ours */
 };
 

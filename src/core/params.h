@@ -12,5 +12,7 @@ struct kvm_params {
 
 /* A consistent copy. Any thread. */
 void params_snapshot(struct kvm_params *p);
+/* Of KVM_CREATE_VM, with the parameters as they are now. */
+bool kvm_vm_type_supported(unsigned long type);
 
 #endif

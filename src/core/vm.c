@@ -8,6 +8,7 @@
 #include "base/guard.h"
 #include "core/cpuid.h"
 #include "core/emulate/emulate.h"
+#include "core/gmem.h"
 #include "core/irqchip/irqchip.h"
 #include "core/memslot.h"
 #include "core/mmu/mmu.h"
@@ -120,7 +121,7 @@ int kvm_create_vm(unsigned long type, struct kvm **out)
 	struct kvm_arch *ka;
 	int ret = -ENOMEM;
 
-	if (type != KVM_X86_DEFAULT_VM)
+	if (!kvm_vm_type_supported(type))
 		return -EINVAL;
 	guard_install();
 	kvm = calloc(1, sizeof(*kvm));
@@ -207,6 +208,7 @@ static void vm_destroy(struct kvm *kvm)
 	kvm->ops->vm_destroy(kvm);
 	mmu_vm_destroy(kvm);
 	memslots_destroy(kvm);
+	mem_attrs_free(kvm->arch->mem_attrs);
 	service_stop(kvm->service);
 	sil_machine_destroy(kvm->machine);
 	msr_filter_free(kvm->arch->msr_filter);

@@ -45,6 +45,8 @@ struct kvm_arch {
 	/* Replaced as a whole under kvm->lock; readers are vCPUs outside the guest. */
 	struct msr_filter *msr_filter;
 
+	struct mem_attrs *mem_attrs; /* replaced under slots_lock */
+
 	u64 tss_addr, identity_map_addr;
 	bool identity_map_done;
 	u64 eoi_exit_bitmap[4];

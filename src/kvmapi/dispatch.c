@@ -103,6 +103,7 @@ long ioctl_dispatch(struct kobj *o, u32 req, unsigned long arg)
 		[KOBJ_VM] = {SCOPE_VM, -ENOTTY},
 		[KOBJ_VCPU] = {SCOPE_VCPU, -EINVAL},
 		[KOBJ_STATS] = {SCOPE_N, -ENOTTY},
+		[KOBJ_GMEM] = {SCOPE_N, -ENOTTY},
 	};
 	struct ioctl_ctx c = {.obj = o, .vm = o->vm, .arg = arg};
 	enum ioctl_scope scope = by_type[o->type].scope;

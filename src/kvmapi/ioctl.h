@@ -54,6 +54,8 @@ long api_sys_get_msrs(struct ioctl_ctx *c);
 long api_create_vcpu(struct ioctl_ctx *c);
 long api_vm_check_extension(struct ioctl_ctx *c);
 long api_set_region(struct ioctl_ctx *c, const struct kvm_userspace_memory_region *m);
+long api_set_region2(struct ioctl_ctx *c, const struct kvm_userspace_memory_region2 *m);
+long api_create_guest_memfd(struct ioctl_ctx *c, const struct kvm_create_guest_memfd *m);
 long api_get_dirty_log(struct ioctl_ctx *c, const struct kvm_dirty_log *log);
 long api_clear_dirty_log(struct ioctl_ctx *c, const struct kvm_clear_dirty_log *log);
 long api_create_pit(struct ioctl_ctx *c);

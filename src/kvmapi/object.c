@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/gmem.h"
+
 #define NBUCKETS 1024
 
 static struct kobj *buckets[NBUCKETS]; /* heads and links: atomic, only ever added to */
@@ -108,9 +110,12 @@ static void destroy(struct kobj *o)
 {
 	if (o->stats)
 		munmap(o->stats, o->stats_bytes);
+	if (o->gmem)
+		gmem_put(o->gmem);
 	if (o->vm)
 		api_vm_put(o->vm);
 	o->stats = NULL;
+	o->gmem = NULL;
 	o->vm = NULL;
 	o->vcpu = NULL;
 	pthread_mutex_lock(&table_lock);
@@ -195,6 +200,7 @@ int kobj_register(int fd, const struct kobj *init)
 	o->vm = init->vm;
 	o->vcpu = init->vcpu;
 	o->stats = init->stats;
+	o->gmem = init->gmem;
 	o->stats_bytes = init->stats_bytes;
 	__atomic_store_n(&o->dev, st.st_dev, __ATOMIC_RELAXED);
 	__atomic_store_n(&o->ino, st.st_ino, __ATOMIC_RELAXED);

@@ -14,7 +14,7 @@
 
 #include "core/core.h"
 
-enum kobj_type { KOBJ_SYSTEM, KOBJ_VM, KOBJ_VCPU, KOBJ_STATS };
+enum kobj_type { KOBJ_SYSTEM, KOBJ_VM, KOBJ_VCPU, KOBJ_STATS, KOBJ_GMEM };
 
 struct api_vm;
 
@@ -52,6 +52,7 @@ struct kobj {
 	struct api_vcpu *vcpu; /* VCPU, and STATS of a vCPU */
 	void *stats;	       /* STATS: the file's content, shared */
 	size_t stats_bytes;
+	struct gmem *gmem; /* GMEM: one reference */
 	bool seen; /* kobj_reap's mark; under the table's lock */
 };
 

@@ -3,6 +3,7 @@
 #include "kvmapi/ioctl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -10,6 +11,7 @@
 
 #include "base/bits.h"
 #include "base/guard.h"
+#include "core/gmem.h"
 
 #define MAX_IRQ_ROUTES 4096 /* KVM_MAX_IRQ_ROUTES */
 
@@ -81,6 +83,56 @@ long api_set_region(struct ioctl_ctx *c, const struct kvm_userspace_memory_regio
 	if (m->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
 		return -EINVAL;
 	return vm_set_user_memory_region(c->kvm, &m2);
+}
+
+long api_set_region2(struct ioctl_ctx *c, const struct kvm_userspace_memory_region2 *m)
+{
+	struct kobj *file = NULL;
+	long r;
+
+	if (m->flags & KVM_MEM_GUEST_MEMFD && m->memory_size) {
+		file = kobj_get(m->guest_memfd);
+		if (!file)
+			return fcntl(m->guest_memfd, F_GETFD) < 0 ? -EBADF : -EINVAL;
+		if (file->type != KOBJ_GMEM) {
+			kobj_put(file);
+			return -EINVAL;
+		}
+	}
+	r = vm_set_private_memory_region(c->kvm, m, file ? file->gmem : NULL);
+	if (file)
+		kobj_put(file);
+	return r;
+}
+
+long api_create_guest_memfd(struct ioctl_ctx *c, const struct kvm_create_guest_memfd *m)
+{
+	struct kobj init = {.type = KOBJ_GMEM, .vm = c->vm};
+	void *map;
+	int fd, r;
+
+	if (m->flags || !m->size || m->size & (PAGE_SIZE - 1) || (s64)m->size < 0)
+		return -EINVAL;
+	fd = kobj_file("kvm-gmem", m->size, false, &map);
+	if (fd < 0)
+		return fd;
+	/* Children have no use for it, and it may be large. */
+	madvise(map, m->size, MADV_DONTFORK);
+	init.gmem = gmem_new(c->kvm, (hva_t)map, m->size);
+	if (!init.gmem) {
+		munmap(map, m->size);
+		close(fd);
+		return -ENOMEM;
+	}
+	api_vm_get(c->vm);
+	r = kobj_register(fd, &init);
+	if (r) {
+		gmem_put(init.gmem);
+		api_vm_put(c->vm);
+		close(fd);
+		return r;
+	}
+	return fd;
 }
 
 long api_get_dirty_log(struct ioctl_ctx *c, const struct kvm_dirty_log *log)

@@ -7,11 +7,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/gmem.h"
 #include "kvmapi/kvmless.h"
 #include "kvmapi/object.h"
 #include "shim/shim.h"
 
-static bool stats_on; /* a statistics file has been opened: reads may have to be ours */
+static bool files_on; /* the program may have files of ours that it reads or writes */
 
 int ioctl(int fd, unsigned long request, ...);
 
@@ -27,8 +28,8 @@ __export int ioctl(int fd, unsigned long request, ...)
 		return real_ioctl(fd, request, arg);
 	if ((u32)request == KVM_RUN)
 		return run_ioctl(fd, request, arg);
-	if ((u32)request == KVM_GET_STATS_FD)
-		__atomic_store_n(&stats_on, true, __ATOMIC_RELAXED);
+	if ((u32)request == KVM_GET_STATS_FD || (u32)request == KVM_CREATE_GUEST_MEMFD)
+		__atomic_store_n(&files_on, true, __ATOMIC_RELAXED);
 	return kvmless_ioctl(fd, request, arg);
 }
 
@@ -112,21 +113,21 @@ __export void closefrom(int first)
 
 /* ---- read ---- */
 
-#define STATS_ON unlikely(__atomic_load_n(&stats_on, __ATOMIC_RELAXED))
+#define FILES_ON unlikely(__atomic_load_n(&files_on, __ATOMIC_RELAXED))
 
 __export ssize_t read(int fd, void *buf, size_t n)
 {
-	return STATS_ON ? kvmless_read(fd, buf, n) : real_read(fd, buf, n);
+	return FILES_ON ? kvmless_read(fd, buf, n) : real_read(fd, buf, n);
 }
 
 __export ssize_t pread(int fd, void *buf, size_t n, off_t offset)
 {
-	return STATS_ON ? kvmless_pread(fd, buf, n, offset) : real_pread(fd, buf, n, offset);
+	return FILES_ON ? kvmless_pread(fd, buf, n, offset) : real_pread(fd, buf, n, offset);
 }
 
 __export ssize_t pread64(int fd, void *buf, size_t n, off64_t offset)
 {
-	return STATS_ON ? kvmless_pread(fd, buf, n, offset) : real_pread64(fd, buf, n, offset);
+	return FILES_ON ? kvmless_pread(fd, buf, n, offset) : real_pread64(fd, buf, n, offset);
 }
 
 ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
@@ -153,11 +154,74 @@ __export ssize_t __pread64_chk(int fd, void *buf, size_t n, off64_t offset, size
 	return __pread_chk(fd, buf, n, offset, size);
 }
 
+/* ---- write, fallocate ---- */
+
+/* Nothing of ours can be written, but parameters. */
+static bool refuse_write(int fd)
+{
+	if (!FILES_ON || !kvmless_is_kvm_fd(fd))
+		return false;
+	errno = EINVAL;
+	return true;
+}
+
 __export ssize_t write(int fd, const void *buf, size_t n)
 {
 	ssize_t r;
 
+	if (refuse_write(fd))
+		return -1;
 	return param_file_write(fd, buf, n, &r) ? r : real_write(fd, buf, n);
+}
+
+__export ssize_t pwrite(int fd, const void *buf, size_t n, off_t offset)
+{
+	return refuse_write(fd) ? -1 : real_pwrite(fd, buf, n, offset);
+}
+
+__export ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t offset)
+{
+	return refuse_write(fd) ? -1 : real_pwrite64(fd, buf, n, offset);
+}
+
+/* A guest_memfd takes whole pages, has the size it has, and gives back what is punched out. 0 for
+ * the C library to go on, 1 if there is nothing to do, else -errno. */
+static int check_fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	struct kobj *o = FILES_ON ? kobj_get(fd) : NULL;
+	int r = 0;
+
+	if (!o)
+		return 0;
+	if (o->type != KOBJ_GMEM)
+		r = -ENODEV;
+	else if (!(mode & FALLOC_FL_KEEP_SIZE) ||
+		 mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE))
+		r = -EOPNOTSUPP;
+	else if (offset < 0 || len <= 0 || (offset | len) & (PAGE_SIZE - 1))
+		r = -EINVAL;
+	else if (mode & FALLOC_FL_PUNCH_HOLE)
+		r = (u64)offset >= o->gmem->size;
+	else if ((u64)offset + (u64)len > o->gmem->size)
+		r = -EINVAL;
+	kobj_put(o);
+	return r;
+}
+
+__export int fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	int r = check_fallocate(fd, mode, offset, len);
+
+	if (r < 0) {
+		errno = -r;
+		return -1;
+	}
+	return r ? 0 : real_fallocate(fd, mode, offset, len);
+}
+
+__export int fallocate64(int fd, int mode, off64_t offset, off64_t len)
+{
+	return fallocate(fd, mode, offset, len);
 }
 
 /* ---- mmap ---- */

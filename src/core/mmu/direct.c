@@ -90,7 +90,7 @@ int direct_map(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f)
 			return PF_EMULATE;
 		writable = false;
 	}
-	hva = memslot_gfn_to_hva(f->slot, f->gfn & ~(level_pages(level) - 1));
+	hva = fault_leaf_hva(f, level);
 	spte = spte_make_leaf(role, hva, level, role.access, writable);
 	old = spte_get(sptep);
 	/* Never take away what is there: another vCPU may have mapped it for writing. */

@@ -5,6 +5,7 @@
 
 #include "base/guard.h"
 #include "core/emulate/emulate.h"
+#include "core/gmem.h"
 #include "core/mmu/mmu_internal.h"
 #include "core/mmu/shadow.h"
 #include "spec/vmx.h"
@@ -27,20 +28,41 @@ u64 mmu_ept_error_code(u64 q)
 	return ec;
 }
 
+/* The VMM has made the frame private, and the slot has no private memory for it. */
+static int exit_private_fault(struct kvm_vcpu *v, const struct fault *f)
+{
+	struct kvm_run *run = v->run;
+
+	run->exit_reason = KVM_EXIT_MEMORY_FAULT;
+	run->memory_fault.flags = KVM_MEMORY_EXIT_FLAG_PRIVATE;
+	run->memory_fault.gpa = f->gfn << PAGE_SHIFT;
+	run->memory_fault.size = PAGE_SIZE;
+	return -EFAULT;
+}
+
 int fault_find_memory(struct kvm_vcpu *v, struct fault *f)
 {
 	struct memslot *s = vcpu_gfn_to_memslot(v, f->gfn);
+	bool private = false;
 
 	f->slot = s;
+	if (s && s->flags & MEMSLOT_INVALID)
+		return PF_RETRY;
+	if (unlikely(kvm_has_private_mem(v->kvm))) {
+		/* Neighbours may be of the other kind. */
+		f->max_level = 1;
+		private = kvm_mem_is_private(v->kvm, f->gfn);
+		if (private && !(s && s->gmem))
+			return exit_private_fault(v, f);
+	}
 	if (!s)
 		return PF_MMIO;
-	if (s->flags & MEMSLOT_INVALID)
-		return PF_RETRY;
 	f->map_writable = !(s->flags & KVM_MEM_READONLY);
 	/* Writes to a read-only slot are the VMM's: it emulates a ROM or a flash chip there. */
 	if (f->write && !f->map_writable)
 		return PF_EMULATE;
-	f->hva = memslot_gfn_to_hva(s, f->gfn);
+	f->hva = private ? s->gmem_hva + ((f->gfn - s->base_gfn) << PAGE_SHIFT)
+			 : memslot_gfn_to_hva(s, f->gfn);
 	/* Also brings the page in, here rather than in the middle of an instruction. */
 	if (guard_touch(f->hva, f->write))
 		return -EFAULT;

@@ -217,6 +217,8 @@ u64 mmu_ept_error_code(u64 qualification);
 /* An access of the processor found host memory missing (sil_memory_error): removes what is mapped
  * there. 0 if the memory is there again (retry), else -EFAULT. */
 int mmu_memory_error(struct kvm_vcpu *v, hva_t hva, bool write);
+/* Unmaps the frames [@first, @end) of all slots and flushes. slots_lock held. */
+void mmu_zap_gfn_range(struct kvm *kvm, gfn_t first, gfn_t end);
 /* Maps @gpa as an access with @error_code would (KVM_PRE_FAULT_MEMORY). 0, -EFAULT, -ENOENT (MMIO).
  */
 int mmu_map_gpa(struct kvm_vcpu *v, gpa_t gpa, u64 error_code, u8 *level);

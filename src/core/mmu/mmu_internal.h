@@ -220,6 +220,11 @@ struct fault {
 /* PF_CONTINUE with slot, hva; else what to do instead, or -EFAULT. Read side held. */
 int fault_find_memory(struct kvm_vcpu *v, struct fault *f);
 int fault_max_level(const struct fault *f);
+/* Where the leaf of @level that has f->gfn begins. */
+static inline hva_t fault_leaf_hva(const struct fault *f, int level)
+{
+	return f->hva - ((f->gfn & (level_pages(level) - 1)) << PAGE_SHIFT);
+}
 /* Maps f in the direct tables of @mmu. mmu_lock held. pf_result or -errno. */
 int direct_map(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f);
 /* MMIO entries for @gpa: remember or ask. mmu_lock held. */

@@ -358,7 +358,7 @@ static int shadow_map(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f,
 		writable = false;
 	}
 	spte = spte_make_leaf(hpa_page((u64)table)->role,
-			      memslot_gfn_to_hva(f->slot, f->gfn & ~(level_pages(level) - 1)),
+			      fault_leaf_hva(f, level),
 			      level, rights, writable);
 	old = spte_get(sptep);
 	if (old == spte) {

@@ -54,6 +54,27 @@ bool slot_zap_gfn(struct kvm *kvm, struct memslot *slot, gfn_t gfn)
 	return any;
 }
 
+void mmu_zap_gfn_range(struct kvm *kvm, gfn_t first, gfn_t end)
+{
+	bool any = false;
+
+	pthread_mutex_lock(&kvm->mmu_lock);
+	for (unsigned as = 0; as < KVM_ADDRESS_SPACES; as++) {
+		const struct memslots *s = kvm_memslots(kvm, as);
+
+		for (u32 i = 0; i < s->n; i++) {
+			struct memslot *slot = s->slot[i];
+			gfn_t gfn = MAX(first, slot->base_gfn);
+
+			for (; gfn < MIN(end, slot->base_gfn + slot->npages); gfn++)
+				any |= slot_zap_gfn(kvm, slot, gfn);
+		}
+	}
+	if (any)
+		mmu_flush_remote(kvm);
+	pthread_mutex_unlock(&kvm->mmu_lock);
+}
+
 bool slot_write_protect_gfn(struct kvm *kvm, struct memslot *slot, gfn_t gfn)
 {
 	struct rmap *r = slot_rmap_lookup(slot, gfn, 1);

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""kvmless run as a person meets it: cli.py KVMLESS CLIENT STATIC-PROGRAM TEST."""
+import os
+import signal
+import subprocess
+import sys
+
+kvmless, client, static, test = sys.argv[1:5]
+
+
+def run(*args, **kw):
+    return subprocess.run([kvmless, "run"] + list(args), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=60, **kw)
+
+
+def messages():
+    r = run(static)
+    assert r.returncode == 126 and "statically linked" in r.stderr, r
+    r = run("/no/such/program")
+    assert r.returncode == 127 and "not found" in r.stderr, r
+    r = run()
+    assert r.returncode == 2 and "usage" in r.stderr, r
+    r = run("--param", "kvm.nonsense=1", "--", "true")
+    assert r.returncode == 2 and "no parameter" in r.stderr, r
+    # Nothing of ours in a program's output, and its exit status comes through.
+    r = run("sh", "-c", "echo out; exit 7")
+    assert (r.returncode, r.stdout, r.stderr) == (7, "out\n", ""), r
+
+
+def children():
+    # A shell, its child, and that one's parameters.
+    r = run("--param", "kvm_intel.ept=0", "--", "sh", "-c",
+            "%s run && cat /sys/module/kvm_intel/parameters/ept" % client)
+    assert (r.returncode, r.stdout) == (0, "N\n"), r
+    r = run("--vendor=amd", "cat", "/sys/module/kvm_intel/parameters/ept")
+    assert r.returncode == 1 and "No such file" in r.stderr, r
+
+
+def killed():
+    before = {f for d in ("/dev/shm", "/tmp") for f in os.listdir(d) if "kvm" in f}
+    p = subprocess.Popen([kvmless, "run", client, "spin"], stdout=subprocess.PIPE,
+                         start_new_session=True)
+    assert p.stdout.readline() == b"running\n"
+    os.kill(p.pid, signal.SIGKILL)
+    assert p.wait(10) == -signal.SIGKILL
+    # No process of its session and no file is left.
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/stat" % pid) as f:
+                session = int(f.read().rsplit(")", 1)[1].split()[3])
+        except OSError:
+            continue
+        assert session != p.pid, pid
+    after = {f for d in ("/dev/shm", "/tmp") for f in os.listdir(d) if "kvm" in f}
+    assert after <= before, after - before
+
+
+{"messages": messages, "children": children, "killed": killed}[test]()

@@ -126,25 +126,54 @@ static bool sync_page(struct kvm_vcpu *v, struct mmu_page *sp)
 	return any;
 }
 
-/* The table is write-protected again before it is read, or a write in between would be lost. */
-static void resync_page(struct kvm_vcpu *v, struct mmu_page *sp)
+/* Pages to be synchronized, together: two flushes for all of them rather than for each. */
+struct batch {
+	unsigned n;
+	struct mmu_page *sp[64];
+};
+
+/* The tables are write-protected again before they are read, or a write in between would be lost.
+ */
+static void sync_batch(struct kvm_vcpu *v, struct batch *b)
 {
 	struct kvm *kvm = v->kvm;
-	unsigned idx = slots_read_lock(kvm);
-	struct memslot *s = memslots_find(kvm_memslots(kvm, sp->role.as_id), sp->gfn);
-	bool flush = s && slot_write_protect_gfn(kvm, s, sp->gfn);
+	bool flush = false;
+	unsigned idx;
 
+	if (!b->n)
+		return;
+	idx = slots_read_lock(kvm);
+	for (unsigned i = 0; i < b->n; i++) {
+		struct mmu_page *sp = b->sp[i];
+		struct memslot *s = memslots_find(kvm_memslots(kvm, sp->role.as_id), sp->gfn);
+
+		flush |= s && slot_write_protect_gfn(kvm, s, sp->gfn);
+	}
 	slots_read_unlock(kvm, idx);
 	if (flush)
 		mmu_flush_remote(kvm);
-	shadow_forget_unsync(kvm, sp);
-	vm_stat_inc(kvm, mmu_synced);
-	if (sync_page(v, sp))
+	flush = false;
+	for (unsigned i = 0; i < b->n; i++) {
+		shadow_forget_unsync(kvm, b->sp[i]);
+		vm_stat_inc(kvm, mmu_synced);
+		flush |= sync_page(v, b->sp[i]);
+	}
+	if (flush)
 		mmu_flush_remote(kvm);
+	b->n = 0;
 }
 
-static void sync_children(struct kvm_vcpu *v, struct mmu_page *sp)
+static void collect(struct kvm_vcpu *v, struct mmu_page *sp, struct batch *b)
 {
+	if (sp->unsync) {
+		if (b->n == ARRAY_SIZE(b->sp))
+			sync_batch(v, b);
+		/* By another parent it may have come already. */
+		if (sp->unsync && (!b->n || b->sp[b->n - 1] != sp))
+			b->sp[b->n++] = sp;
+	}
+	if (!sp->unsync_children)
+		return;
 	for (unsigned w = 0; w < 8; w++) {
 		while (sp->unsync_bitmap[w]) {
 			unsigned bit = (unsigned)__builtin_ctzll(sp->unsync_bitmap[w]);
@@ -152,22 +181,21 @@ static void sync_children(struct kvm_vcpu *v, struct mmu_page *sp)
 
 			sp->unsync_bitmap[w] &= ~BIT(bit);
 			sp->unsync_children--;
-			if (!spte_present(spte) || spte_leaf(spte, sp->role.level))
-				continue;
-			if (spte_child(spte)->unsync)
-				resync_page(v, spte_child(spte));
-			if (spte_child(spte)->unsync_children)
-				sync_children(v, spte_child(spte));
+			if (spte_present(spte) && !spte_leaf(spte, sp->role.level))
+				collect(v, spte_child(spte), b);
 		}
 	}
 }
 
 static void sync_tree(struct kvm_vcpu *v, struct mmu_page *sp)
 {
-	if (sp->unsync)
-		resync_page(v, sp);
-	if (sp->unsync_children)
-		sync_children(v, sp);
+	struct batch b;
+
+	if (likely(!sp->unsync && !sp->unsync_children))
+		return;
+	b.n = 0;
+	collect(v, sp, &b);
+	sync_batch(v, &b);
 }
 
 void shadow_sync_root(struct kvm_vcpu *v, struct mmu_page *sp)
@@ -357,9 +385,8 @@ static int shadow_map(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f,
 			r = PF_EMULATE;
 		writable = false;
 	}
-	spte = spte_make_leaf(hpa_page((u64)table)->role,
-			      fault_leaf_hva(f, level),
-			      level, rights, writable);
+	spte = spte_make_leaf(hpa_page((u64)table)->role, fault_leaf_hva(f, level), level, rights,
+			      writable);
 	old = spte_get(sptep);
 	if (old == spte) {
 		if (r == PF_FIXED)

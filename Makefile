@@ -5,7 +5,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 CC      ?= cc
 
-.PHONY: all deps configure demo check bench guests install clean sanitize format help
+.PHONY: all deps configure demo check selftests bench guests install clean sanitize format help
 
 all: configure
 	@ninja -C $(BUILD)
@@ -14,6 +14,7 @@ help:
 	@echo "make            build (build/src/cli/kvmless, build/src/vmm/kvmless-vmm, libkvmless.so)"
 	@echo "make demo       boot Debian's kernel with 2 processors and say what happened"
 	@echo "make check      all tests"
+	@echo "make selftests  Linux's KVM selftests through kvmless run"
 	@echo "make bench      native : kvmless : QEMU TCG, as a table"
 	@echo "make guests     kernel and initramfs under $(BUILD)/guests"
 	@echo "make sanitize   unit and API tests and short fuzzing under address and undefined sanitizers"
@@ -38,6 +39,10 @@ demo: guests
 check: guests
 	@tools/install-deps check
 	@tools/check $(BUILD)
+
+selftests: all
+	@tools/install-deps selftests
+	@tools/selftests --build $(BUILD)
 
 bench: guests
 	@tools/install-deps bench

@@ -295,13 +295,13 @@ static void test_cost(void)
 	int kvm = open_kvm();
 	double ns;
 
-	clock_gettime(CLOCK_MONOTONIC, &a);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
 	for (int i = 0; i < 100000; i++)
 		ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_IRQCHIP);
-	clock_gettime(CLOCK_MONOTONIC, &b);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
 	ns = ((b.tv_sec - a.tv_sec) * 1e9 + b.tv_nsec - a.tv_nsec) / 100000;
 	printf("%.0f ns an ioctl\n", ns);
-	/* Room for a busy machine; the aim is 1 us. */
+	/* Room for slow machines; the aim is 1 us. */
 	CHECK(ns < 5000);
 	close(kvm);
 }

@@ -290,7 +290,8 @@ struct isa_insn {
 #define ISA_F_LOCK   BIT(1) /* LOCK is legal with a memory destination */
 #define ISA_F_CPL0   BIT(2) /* #GP(0) unless CPL is 0 (checked before the handler) */
 #define ISA_F_NOREAL BIT(3) /* #UD in real and virtual-8086 mode */
-#define ISA_F_ALIGN  BIT(4) /* memory operand must be naturally aligned (#GP): legacy SSE, MOVxxA \
+#define ISA_F_ALIGN                                                                               \
+	BIT(4)		    /* memory operand must be naturally aligned (#GP): legacy SSE, MOVxxA \
 			     */
 #define ISA_F_FPU    BIT(5) /* x87: #NM on CR0.EM or TS; #MF if a waiting instruction */
 #define ISA_F_MMX    BIT(6)
@@ -475,10 +476,11 @@ struct isa_cpu {
 
 	/* Derived by isa_mode_changed. */
 	u8 cpl;
-	u8 mode;      /* enum isa_mode */
-	u8 va_bits;   /* 48 or 57 */
-	bool flat;    /* all of CS DS ES SS are flat: base 0, limit 4 GiB, writable data */
-	u64 rip_mask; /* 0xffff, 0xffffffff, ~0 */
+	u8 mode;	/* enum isa_mode */
+	u8 va_bits;	/* 48 or 57 */
+	u8 va_bits_max; /* the widest the processor has, whatever CR4.LA57 says; 0: va_bits */
+	bool flat;	/* all of CS DS ES SS are flat: base 0, limit 4 GiB, writable data */
+	u64 rip_mask;	/* 0xffff, 0xffffffff, ~0 */
 	u64 sp_mask;
 
 	struct isa_tlb *tlb;	     /* the bank in use; never NULL */
@@ -491,6 +493,13 @@ struct isa_cpu {
 	u32 request;
 	u64 feat[4]; /* enum isa_feat bits: what CPUID-gated instructions do not #UD */
 };
+
+/* Bases in registers (descriptor tables, FS, GS, MSRs) are checked against the widest linear
+ * address there is, not against the paging mode: SDM vol. 3A, 4.5.2. */
+static inline bool isa_base_canonical(const struct isa_cpu *c, u64 base)
+{
+	return is_canonical(base, c->va_bits_max ? c->va_bits_max : c->va_bits);
+}
 
 /* Does not return. */
 __noreturn void isa_throw(struct isa_cpu *c, enum isa_throw what);

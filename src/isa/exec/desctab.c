@@ -100,7 +100,7 @@ static void load_table(struct isa_cpu *c, const struct isa_insn *i, struct isa_d
 	base = mem_get(c, la + 2, size, how);
 	if (!wide && i->opsize == 2)
 		base &= 0xffffff;
-	if (wide && !is_canonical(base, c->va_bits))
+	if (wide && !isa_base_canonical(c, base))
 		isa_raise_err(c, X86_GP, 0);
 	t->base = base;
 	t->limit = limit;
@@ -215,7 +215,7 @@ void exec_ltr(struct isa_cpu *c, const struct isa_insn *i)
 		isa_raise_err(c, X86_NP, sel_err(sel));
 	if (is_lma(c)) {
 		desc_get_high(c, sel, &d, 0);
-		if (!is_canonical(desc_seg(&d, sel).base, c->va_bits))
+		if (!isa_base_canonical(c, desc_seg(&d, sel).base))
 			isa_raise_err(c, X86_GP, sel_err(sel));
 	}
 	desc_update(c, &d, 0, BIT(9));

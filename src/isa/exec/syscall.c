@@ -137,7 +137,7 @@ static void write_base(struct isa_cpu *c, const struct isa_insn *i, unsigned seg
 	u64 v = reg_get(c, i->o[0].reg, i->o[0].size);
 
 	check_fsgsbase(c);
-	if (!is_canonical(v, c->va_bits))
+	if (!isa_base_canonical(c, v))
 		isa_raise_err(c, X86_GP, 0);
 	c->s.seg[seg].base = v;
 }

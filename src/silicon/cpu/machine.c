@@ -78,6 +78,7 @@ int sil_cpu_create(struct sil_machine *m, struct sil_cpu **out)
 	cpu->c.ops = m->virt->isa;
 	cpu->world.apic_page = SIL_NO_PAGE;
 	isa_feat_load(&cpu->c, feat_cpuid, m);
+	cpu->c.va_bits_max = cpu_cr4_supported(m) & CR4_LA57 ? 57 : 48;
 	r = tlb_create(cpu);
 	if (!r)
 		r = interp_create(cpu);

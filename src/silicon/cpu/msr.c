@@ -93,7 +93,7 @@ bool cpu_wrmsr(struct sil_cpu *cpu, u32 index, u64 val)
 	case MSR_IA32_SYSENTER_ESP:
 	case MSR_IA32_SYSENTER_EIP:
 		/* Canonical for the widest mode the processor has: SDM vol. 3A, 4.5.2. */
-		if (!is_canonical(val, c->va_bits))
+		if (!isa_base_canonical(c, val))
 			return false;
 		break;
 	case MSR_SYSCALL_MASK:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Roots. Each context keeps the current one and a few before it, most recently used first, so that
+ * Roots. Each context keeps the current one and some before it, most recently used first, so that
  * a guest that goes back and forth between address spaces finds them as it left them. A root the
  * guest has flushed meanwhile is not dropped but marked unsync, and synchronized if it comes back.
  */

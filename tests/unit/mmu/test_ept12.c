@@ -20,7 +20,7 @@
 #define MB     (1ull << 20)
 #define MEM    (16 * MB)
 #define STEPS  30000
-#define NROOT  6
+#define NROOT  (MMU_NROOTS + 2)
 #define NVCPU  2
 #define R      1
 #define W      2

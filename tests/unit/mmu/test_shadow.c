@@ -18,7 +18,7 @@
 #define MEM    (16 * MB)
 #define STEPS  20000
 #define TABLES 16 /* pages from 0 on: tables, mapped by the first entries of the first table */
-#define NROOT  6  /* pages TABLES.. of 4-level guests */
+#define NROOT  (MMU_NROOTS + 2) /* pages TABLES.. of 4-level guests */
 
 static u64 rnd_state;
 static u64 rnd(void)
@@ -413,7 +413,7 @@ static void cached_roots(void **state)
 	build();
 	fake_regs(v, g->cr0, root[0], g->cr4, g->efer);
 	mmu_reset_context(v);
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < MMU_NROOTS; i++) {
 		v->regs.cr3 = root[i];
 		mmu_new_pgd(v, root[i]);
 		requests();
@@ -421,7 +421,7 @@ static void cached_roots(void **state)
 		assert_int_equal(access_va(0x1000, false, false, false, &hva), 1);
 	}
 	hits = v->arch->stat.root_hits;
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < MMU_NROOTS; i++) {
 		v->regs.cr3 = root[i];
 		mmu_new_pgd(v, root[i]);
 		assert_false(v->req.pending & BIT(REQ_MMU_RELOAD));
@@ -429,16 +429,16 @@ static void cached_roots(void **state)
 		assert_int_equal(v->mmu->mmu->roots[0].hpa, hpa[i]);
 		assert_true(hw(0x1000).present);
 	}
-	assert_int_equal(v->arch->stat.root_hits, hits + 4);
+	assert_int_equal(v->arch->stat.root_hits, hits + MMU_NROOTS);
 	/* Most recently used first. */
-	for (unsigned i = 0; i < 4; i++)
-		assert_int_equal(v->mmu->mmu->roots[i].pgd, root[3 - i]);
-	/* A fifth pushes the oldest out, and only that. */
-	v->regs.cr3 = root[4];
-	mmu_new_pgd(v, root[4]);
+	for (unsigned i = 0; i < MMU_NROOTS; i++)
+		assert_int_equal(v->mmu->mmu->roots[i].pgd, root[MMU_NROOTS - 1 - i]);
+	/* One more pushes the oldest out, and only that. */
+	v->regs.cr3 = root[MMU_NROOTS];
+	mmu_new_pgd(v, root[MMU_NROOTS]);
 	requests();
-	for (unsigned i = 1; i < 4; i++)
-		assert_int_equal(v->mmu->mmu->roots[i].pgd, root[4 - i]);
+	for (unsigned i = 1; i < MMU_NROOTS; i++)
+		assert_int_equal(v->mmu->mmu->roots[i].pgd, root[MMU_NROOTS - i]);
 	/* All marked stale: the current one at once, the others when they come back, nothing freed.
 	 */
 	u64 frees = v->arch->stat.root_frees;

@@ -41,6 +41,8 @@ void guard_dispatch(int sig, void *siginfo, void *ucontext)
 #ifdef __x86_64__
 	g->fault_write = ((ucontext_t *)ucontext)->uc_mcontext.gregs[REG_ERR] & 2;
 #endif
+	if (g->caught)
+		g->caught(g, ucontext);
 	guard_top = g->prev;
 	_longjmp(g->jmp, 1);
 }

@@ -31,6 +31,8 @@ struct guard {
 	/* Optional: says whether a fault at this address is this section's. Async-signal-safe. */
 	bool (*owns)(void *opaque, u64 addr);
 	void *opaque;
+	/* Optional: called in the handler before the jump, with its ucontext_t. */
+	void (*caught)(struct guard *g, void *ucontext);
 };
 
 /*
@@ -48,8 +50,8 @@ void guard_leave(struct guard *g);
  * if the fault was a guarded one. */
 void guard_dispatch(int sig, void *siginfo, void *ucontext);
 
-#define guard_enter(g) ((g)->owns = NULL, guard_enter_filtered(g))
-/* As guard_enter, with owns/opaque set by the caller beforehand. */
+#define guard_enter(g) ((g)->owns = NULL, (g)->caught = NULL, guard_enter_filtered(g))
+/* As guard_enter, with owns/opaque/caught set by the caller beforehand. */
 #define guard_enter_filtered(g) (guard_push(g), _setjmp((g)->jmp))
 
 /* Copies with the kernel's meaning: 0, or -EFAULT if any byte is not accessible. */

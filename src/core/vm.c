@@ -107,6 +107,7 @@ static int vm_create_machine(struct kvm *kvm)
 		.vendor = (enum sil_vendor)kvm->arch->params.kvmless_vendor,
 		.engine = (enum sil_engine)kvm->arch->params.kvmless_engine,
 		.tsc_khz = kvm->arch->host_tsc_khz,
+		.code_cache_mb = (u32)kvm->arch->params.kvmless_code_cache_mb,
 		.tlb_sticky = kvm->arch->params.kvmless_tlb_sticky,
 		.host = &sil_host,
 		.host_opaque = kvm,

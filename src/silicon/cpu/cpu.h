@@ -52,6 +52,7 @@ struct jit_cpu {
 	u64 tmp[2];
 	u64 host_gs;
 	unsigned last_gen;
+	bool busy;	/* may run or hold pointers to translations; read by others */
 	bool step;	/* the next instruction is the interpreter's */
 };
 

@@ -326,6 +326,7 @@ void engine_run(struct sil_cpu *cpu)
 
 	cpu->guard.owns = owns;
 	cpu->guard.opaque = cpu->m;
+	cpu->guard.caught = cpu->m->jit ? jit_caught : NULL;
 	if (guard_enter_filtered(&cpu->guard)) {
 		/* The section has ended; its jump target is still good. */
 		cpu->mem_error = cpu->guard.fault_addr;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Memory for translations, finding and forgetting them. */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -17,8 +18,8 @@
 #ifdef __x86_64__
 #include <cpuid.h>
 
-#define CODE_SIZE  (64u << 20)
-#define ARENA_SIZE (256ull << 20)
+#define CODE_MB	     64u
+#define ARENA_FACTOR 4 /* descriptions are larger than the code */
 
 #ifndef HWCAP2_FSGSBASE
 #define HWCAP2_FSGSBASE 2
@@ -44,14 +45,13 @@ static int map_code(struct jit *j)
 	if (fd < 0)
 		return -errno;
 	j->rw = j->rx = MAP_FAILED;
-	if (ftruncate(fd, CODE_SIZE) == 0) {
-		j->rw = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		j->rx = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	if (ftruncate(fd, j->size) == 0) {
+		j->rw = mmap(NULL, j->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		j->rx = mmap(NULL, j->size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
 	}
 	if (j->rw == MAP_FAILED || j->rx == MAP_FAILED)
 		r = -ENOMEM;
 	close(fd);
-	j->size = CODE_SIZE;
 	return r;
 }
 
@@ -68,13 +68,14 @@ static void destroy(struct jit *j)
 		}
 	}
 	if (j->rw && j->rw != MAP_FAILED)
-		munmap(j->rw, CODE_SIZE);
+		munmap(j->rw, j->size);
 	if (j->rx && j->rx != MAP_FAILED)
-		munmap(j->rx, CODE_SIZE);
+		munmap(j->rx, j->size);
 	if (j->arena && j->arena != MAP_FAILED)
-		munmap(j->arena, ARENA_SIZE);
+		munmap(j->arena, j->arena_size);
 	pthread_mutex_destroy(&j->lock);
 	pthread_mutex_destroy(&j->trans);
+	pthread_mutex_destroy(&j->flush);
 	free(j);
 }
 
@@ -87,11 +88,13 @@ int jit_create(struct sil_machine *m)
 		return -ENOMEM;
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_mutex_init(&j->trans, NULL);
+	pthread_mutex_init(&j->flush, NULL);
+	j->size = MIN(MAX(m->cfg.code_cache_mb ? m->cfg.code_cache_mb : CODE_MB, 2u), 1024u) << 20;
 	r = map_code(j);
 	if (!r) {
-		j->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+		j->arena_size = (size_t)j->size * ARENA_FACTOR;
+		j->arena = mmap(NULL, j->arena_size, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		j->arena_size = ARENA_SIZE;
 		if (j->arena == MAP_FAILED)
 			r = -ENOMEM;
 	}
@@ -124,16 +127,15 @@ void *jit_alloc(struct jit *j, size_t n)
 	return p;
 }
 
+static void empty_jump_cache(struct sil_cpu *cpu);
+
 int jit_cpu_create(struct sil_cpu *cpu)
 {
-	unsigned k;
-
 	cpu->j.self = cpu;
 	cpu->j.jc = aligned_alloc(64, JIT_JC_SIZE * sizeof(*cpu->j.jc));
 	if (!cpu->j.jc)
 		return -ENOMEM;
-	for (k = 0; k < JIT_JC_SIZE; k++)
-		cpu->j.jc[k] = (struct jit_jc){.tag = JIT_JC_EMPTY};
+	empty_jump_cache(cpu);
 	return 0;
 }
 
@@ -243,6 +245,85 @@ void jit_recheck_page(struct sil_cpu *cpu, hva_t page)
 	pthread_mutex_unlock(&j->lock);
 	if (drop)
 		code_written(cpu->m, cpu, page, PAGE_SIZE);
+}
+
+/* ---- Throwing away -----------------------------------------------------------------------------
+ */
+
+static bool others_busy(struct sil_cpu *cpu)
+{
+	struct sil_cpu *o;
+	bool busy = false;
+
+	pthread_mutex_lock(&cpu->m->cpus_lock);
+	for (o = cpu->m->cpus; o; o = o->next)
+		busy |= o != cpu && __atomic_load_n(&o->j.busy, __ATOMIC_SEQ_CST);
+	pthread_mutex_unlock(&cpu->m->cpus_lock);
+	return busy;
+}
+
+static void empty_jump_cache(struct sil_cpu *cpu)
+{
+	unsigned k;
+
+	for (k = 0; k < JIT_JC_SIZE; k++)
+		cpu->j.jc[k].tag = JIT_JC_EMPTY;
+}
+
+static void forget_all(struct jit *j)
+{
+	struct jit_page *p, *next;
+	unsigned k;
+
+	pthread_mutex_lock(&j->lock);
+	memset(j->hash, 0, sizeof(j->hash));
+	for (k = 0; k < JIT_PAGE_HASH; k++) {
+		for (p = j->pages[k]; p; p = next) {
+			next = p->next;
+			free(p);
+		}
+		j->pages[k] = NULL;
+	}
+	j->last = NULL;
+	j->used = j->first;
+	j->arena_used = 0;
+	j->full = false;
+	pthread_mutex_unlock(&j->lock);
+}
+
+void jit_flush(struct sil_cpu *cpu)
+{
+	struct jit *j = cpu->m->jit;
+	struct sil_cpu *o;
+
+	if (pthread_mutex_trylock(&j->flush)) {
+		/* Somebody else is at it. */
+		sched_yield();
+		return;
+	}
+	if (!j->full)
+		goto out;
+	__atomic_store_n(&j->stop, true, __ATOMIC_SEQ_CST);
+	pthread_mutex_lock(&cpu->m->cpus_lock);
+	for (o = cpu->m->cpus; o; o = o->next)
+		if (o != cpu)
+			cpu_request(o, SIL_REQ_CODE);
+	pthread_mutex_unlock(&cpu->m->cpus_lock);
+	/* They may be waiting for this cpu to serve a shoot-down meanwhile. */
+	while (others_busy(cpu)) {
+		if (cpu_requested(cpu, SIL_REQ_CODE))
+			code_serve(cpu);
+		sched_yield();
+	}
+	pthread_mutex_lock(&cpu->m->cpus_lock);
+	for (o = cpu->m->cpus; o; o = o->next)
+		empty_jump_cache(o);
+	pthread_mutex_unlock(&cpu->m->cpus_lock);
+	forget_all(j);
+	cpu->n.jit_flushes++;
+	__atomic_store_n(&j->stop, false, __ATOMIC_SEQ_CST);
+out:
+	pthread_mutex_unlock(&j->flush);
 }
 
 /* ---- Making ------------------------------------------------------------------------------------

@@ -15,8 +15,17 @@ void jit_cpu_destroy(struct sil_cpu *cpu);
 /* Around everything that may run translated code: GS base. */
 void jit_cpu_enter(struct sil_cpu *cpu);
 void jit_cpu_leave(struct sil_cpu *cpu);
+/* An exit has been thrown, or the world is to stop. */
+static inline void jit_idle(struct sil_cpu *cpu)
+{
+	__atomic_store_n(&cpu->j.busy, false, __ATOMIC_RELEASE);
+}
+
 /* Runs the guest; leaves only by a throw. */
 __noreturn void jit_loop(struct sil_cpu *cpu);
+
+/* struct guard's caught: an access of translated code has faulted. Async-signal-safe. */
+void jit_caught(struct guard *g, void *ucontext);
 
 /* @page has left the registry of code pages (its lock is held): forget translations of it. Any
  * thread. */

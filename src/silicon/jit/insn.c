@@ -543,12 +543,12 @@ bool tr_pop(struct tr *t, unsigned attr)
 	h = host_of(i->o[0].reg);
 	if (h == NO_HOST)
 		h = T0;
-	if (i->o[0].reg != RSP)
-		emit_lea(&t->p, HOST_SP, HOST_SP, 8);
 	/* mov h, [r15] */
 	put8(&t->p, 0x49 | h >> 3 << 2);
 	put8(&t->p, 0x8b);
 	put8(&t->p, 0x07 | (h & 7) << 3);
+	if (i->o[0].reg != RSP)
+		emit_lea(&t->p, HOST_SP, HOST_SP, 8);
 	write_back(t, i->o[0].reg, h);
 	tr_back(t, c);
 	return true;
@@ -563,8 +563,9 @@ bool tr_leave(struct tr *t, unsigned attr)
 	tr_spill_flags(t);
 	emit_mov_rr(&t->p, T1, RBP);
 	c = tr_access(t, 8, false, COLD_SLOW);
+	EMIT(&t->p, 0x4d, 0x8b, 0x37); /* mov r14, [r15] */
 	emit_lea(&t->p, HOST_SP, RBP, 8);
-	EMIT(&t->p, 0x49, 0x8b, 0x2f); /* mov rbp, [r15] */
+	emit_mov_rr(&t->p, RBP, T0);
 	tr_back(t, c);
 	return true;
 }

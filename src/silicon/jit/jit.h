@@ -30,9 +30,10 @@ struct jit_link {
 struct jit_block {
 	u64 hva; /* of the first byte; 0: dropped */
 	struct jit_block *hnext, *pnext;
-	u32 code, code_end; /* offsets in the code memory */
-	u32 entry_host;	    /* entry with the status flags in EFLAGS */
-	u32 entry_mem;	    /* entry with the status flags in memory */
+	struct jit_block *before; /* made before it */
+	u32 code, code_end;	  /* offsets in the code memory */
+	u32 entry_host;		  /* entry with the status flags in EFLAGS */
+	u32 entry_mem;		  /* entry with the status flags in memory */
 	u16 nbytes, ninsns;
 	u16 njit; /* of at[] */
 	struct jit_at {
@@ -78,9 +79,13 @@ struct jit {
 	u32 stub[STUB_N];
 	u8 *arena; /* block descriptions */
 	size_t arena_size, arena_used;
+	struct jit_block *last; /* made last; all are in this chain, forgotten ones too */
 	struct jit_block *hash[JIT_HASH_SIZE];
 	struct jit_page *pages[JIT_PAGE_HASH];
 	bool full;
+	bool stop;	       /* cpus are to leave translated code: it is being thrown away */
+	pthread_mutex_t flush; /* held meanwhile */
+	u32 first;	       /* of used, behind the stubs */
 };
 
 static inline const void *jit_code(const struct jit *j, u32 off)
@@ -100,6 +105,8 @@ struct jit_block *jit_get(struct sil_cpu *cpu, hva_t host);
  * NULL if there is no room or no whole valid instruction. j->trans held.
  */
 struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off, unsigned avail);
+/* Throws all translations away, when no cpu is busy with them. Owner thread, not busy. */
+void jit_flush(struct sil_cpu *cpu);
 void *jit_alloc(struct jit *j, size_t n);
 
 /* cpu->j.vec: what may run on the vector registers that are in the host's. */

@@ -11,7 +11,11 @@
 
 #ifdef __x86_64__
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
+#include <ucontext.h>
+
+#include "silicon/jit/emit.h"
 
 void jit_cpu_enter(struct sil_cpu *cpu)
 {
@@ -21,6 +25,7 @@ void jit_cpu_enter(struct sil_cpu *cpu)
 
 void jit_cpu_leave(struct sil_cpu *cpu)
 {
+	jit_idle(cpu);
 	__asm__ volatile("wrgsbase %0" : : "r"(cpu->j.host_gs) : "memory");
 }
 
@@ -105,13 +110,15 @@ static const void *next(struct sil_cpu *cpu)
 	struct jit_jc *e;
 	u64 la = c->s.rip;
 
-	if (unlikely(__atomic_load_n(&c->request, __ATOMIC_RELAXED)) || c->mode != ISA_LONG64)
+	if (unlikely(__atomic_load_n(&c->request, __ATOMIC_RELAXED)) || c->mode != ISA_LONG64 ||
+	    __atomic_load_n(&j->stop, __ATOMIC_RELAXED))
 		return jit_code(j, j->stub[STUB_EXIT]);
 	if (unlikely(la + cpu->fetch_neg_page >= PAGE_SIZE))
 		fetch_page(cpu, la);
 	b = jit_get(cpu, la + cpu->fetch_addend);
 	if (unlikely(!b)) {
-		cpu->j.step = true;
+		/* Without room, the loop makes some. */
+		cpu->j.step = !j->full;
 		return jit_code(j, j->stub[STUB_EXIT]);
 	}
 	if (unlikely(!cpu->j.xgen))
@@ -187,6 +194,71 @@ const void *jit_end(struct sil_cpu *cpu, struct jit_insn *ji)
 	return next(cpu);
 }
 
+/* ---- Host memory that was not there
+ * --------------------------------------------------------------
+ */
+
+/* As the handler of the instruction would leave the state: nothing of it has been done. */
+static void fault_regs(struct sil_cpu *cpu, const ucontext_t *uc)
+{
+	static const u8 greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+				       REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+				       REG_R12, REG_R13, REG_R14, REG_R15};
+	const u8 *fp = (const u8 *)uc->uc_mcontext.fpregs;
+	u64 have = 3;
+	u32 magic;
+	unsigned g;
+
+	for (g = 0; g < 16; g++)
+		if (host_of(g) != NO_HOST)
+			cpu->c.r.gpr[g] = (u64)uc->uc_mcontext.gregs[greg_of[host_of(g)]];
+	if (!cpu->j.vec)
+		return;
+	/* struct _fpx_sw_bytes says whether an XSAVE image follows (SDM vol. 1, 13.4). */
+	memcpy(&magic, fp + 464, 4);
+	if (magic == 0x46505853)
+		memcpy(&have, fp + 512, 8);
+	for (g = 0; g < 16; g++) {
+		memset(cpu->c.r.vec[g].b, 0, 32);
+		if (have & 2)
+			memcpy(cpu->c.r.vec[g].b, fp + 160 + 16 * g, 16);
+		if (have & 4)
+			memcpy(cpu->c.r.vec[g].b + 16, fp + ISA_XSAVE_AVX_OFFSET + 16 * g, 16);
+	}
+	if (cpu->j.vec & (VEC_SSE_FP | VEC_AVX_FP)) {
+		memcpy(&cpu->c.r.x87.mxcsr, fp + 24, 4);
+		__builtin_ia32_ldmxcsr(cpu->j.host_mxcsr);
+	}
+	cpu->j.vec = 0;
+}
+
+void jit_caught(struct guard *guard, void *ucontext)
+{
+	struct sil_cpu *cpu = container_of(guard, struct sil_cpu, guard);
+	const ucontext_t *uc = ucontext;
+	struct jit *j = cpu->m->jit;
+	u64 at = (u64)uc->uc_mcontext.gregs[REG_RIP] - (u64)j->rx;
+	const struct jit_block *b;
+	struct jit_insn *ji = NULL;
+	unsigned k;
+
+	if (at >= j->size)
+		return;
+	fault_regs(cpu, uc);
+	for (b = __atomic_load_n(&j->last, __ATOMIC_ACQUIRE); b; b = b->before)
+		if (at >= b->code && at < b->code_end)
+			break;
+	for (k = 0; b && k < b->njit && b->at[k].code <= at; k++)
+		ji = b->at[k].insn;
+	if (!ji)
+		return;
+	flags_in(cpu);
+	cpu->c.s.rip = cpu->j.pc_page + ji->end;
+	cpu->c.insn = &ji->i;
+	cpu->block_first = &ji->i;
+	cpu->n.instructions += ji->index;
+}
+
 /* The vector registers are asked for: SDM vol. 3A, 2.5 (CR0.EM, TS), vol. 1, 13.4. */
 static unsigned vec_rights(const struct isa_cpu *c)
 {
@@ -256,12 +328,17 @@ void jit_loop(struct sil_cpu *cpu)
 	cpu->j.step = false;
 	cpu_update_step(cpu);
 	for (;;) {
+		jit_idle(cpu);
 		if (unlikely(__atomic_load_n(&c->request, __ATOMIC_RELAXED))) {
 			engine_boundary(cpu);
 			if (cpu_requested(cpu, SIL_REQ_STEP)) {
 				interp_step(cpu);
 				continue;
 			}
+		}
+		if (unlikely(j->full)) {
+			jit_flush(cpu);
+			continue;
 		}
 		if (unlikely(c->mode != ISA_LONG64)) {
 			interp_until_long(cpu);
@@ -272,6 +349,12 @@ void jit_loop(struct sil_cpu *cpu)
 			interp_step(cpu);
 			continue;
 		}
+		__atomic_store_n(&cpu->j.busy, true, __ATOMIC_SEQ_CST);
+		if (unlikely(__atomic_load_n(&j->stop, __ATOMIC_SEQ_CST))) {
+			jit_idle(cpu);
+			sched_yield();
+			continue;
+		}
 		code = next(cpu);
 		if (code != exit)
 			enter(code);
@@ -279,6 +362,7 @@ void jit_loop(struct sil_cpu *cpu)
 }
 
 #else
+void jit_caught(struct guard *g, void *ucontext) {}
 void jit_cpu_enter(struct sil_cpu *cpu) {}
 void jit_cpu_leave(struct sil_cpu *cpu) {}
 

@@ -109,5 +109,5 @@ void jit_make_stubs(struct jit *j)
 		default: break;
 		}
 	}
-	j->used = (u32)align_up((u64)(p - j->rw), 64);
+	j->first = j->used = (u32)align_up((u64)(p - j->rw), 64);
 }

@@ -371,5 +371,7 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	t->b->code_end = (u32)(t->p - j->rw);
 	BUG_ON(t->b->code_end - t->b->code > JIT_CODE_MAX);
 	j->used = (u32)align_up(t->b->code_end, 16);
+	t->b->before = j->last;
+	__atomic_store_n(&j->last, t->b, __ATOMIC_RELEASE);
 	return t->b;
 }

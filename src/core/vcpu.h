@@ -65,6 +65,7 @@ struct vcpu_arch {
 	u32 nmi_queued;	      /* any thread, atomic: arrived and not yet looked at */
 	unsigned nmi_pending; /* at most 2 */
 	bool smi_pending;
+	bool smm_inside_nmi; /* NMIs were blocked when SMM was entered */
 	u8 event_exit_inst_len;
 	u8 sipi_vector;
 	bool init_pending_without_apic;
@@ -83,7 +84,7 @@ struct vcpu_arch {
 	u64 umwait_control;
 	u64 power_ctl;
 	u64 hwcr;
-	bool smm; /* in system-management mode */
+	bool smm;	 /* in system-management mode */
 	bool guest_mode; /* an L2 runs */
 	u64 cr0_guest_owned, cr4_guest_owned;
 	u64 hw_cr0_always_on;
@@ -227,6 +228,12 @@ int kvm_vcpu_do_singlestep(struct kvm_vcpu *v);
 #define vm_stat_inc(kvm, name) \
 	((void)__atomic_fetch_add(&(kvm)->arch->stat.name, 1, __ATOMIC_RELAXED))
 
+/* Blocked in SMM, and held while an L2 runs. */
+static inline bool kvm_smi_allowed(const struct kvm_vcpu *v)
+{
+	return !v->arch->smm && !v->arch->guest_mode;
+}
+
 static inline bool kvm_is_smm(const struct kvm_vcpu *v)
 {
 	return v->arch->smm;
@@ -242,10 +249,10 @@ static inline bool is_guest_mode(const struct kvm_vcpu *v)
 	return v->arch->guest_mode;
 }
 
-/* VMX root operation holds INIT back. */
+/* VMX root operation and SMM hold INIT back. */
 static inline bool kvm_init_blocked(struct kvm_vcpu *v)
 {
-	return v->kvm->ops->nested && v->kvm->ops->nested->init_blocked(v);
+	return v->arch->smm || (v->kvm->ops->nested && v->kvm->ops->nested->init_blocked(v));
 }
 
 #endif

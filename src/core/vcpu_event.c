@@ -11,6 +11,7 @@
 #include "core/emulate/emulate.h"
 #include "core/irqchip/irqchip.h"
 #include "core/mmu/mmu.h"
+#include "core/smm.h"
 #include "core/vcpu.h"
 
 /* ---- Exceptions ---- */
@@ -235,6 +236,15 @@ static void inject_new(struct kvm_vcpu *v, bool can_inject, bool *need_exit)
 	const struct kvm_x86_ops *ops = v->kvm->ops;
 	int r;
 
+	if (v->arch->smi_pending && kvm_smi_allowed(v)) {
+		if (can_inject) {
+			v->arch->smi_pending = false;
+			kvm_enter_smm(v);
+			can_inject = false;
+		} else {
+			*need_exit = true;
+		}
+	}
 	if (v->arch->nmi_pending) {
 		r = can_inject ? ops->nmi_allowed(v, true) : 0;
 		if (r < 0)
@@ -325,7 +335,8 @@ int vcpu_nmi(struct kvm_vcpu *v)
 
 int vcpu_smi(struct kvm_vcpu *v)
 {
-	return -ENOTTY;
+	kvm_make_request(v, REQ_SMI);
+	return 0;
 }
 
 /* ---- Exits that are not instructions' ---- */

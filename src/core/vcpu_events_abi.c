@@ -5,6 +5,7 @@
 
 #include "core/irqchip/irq_private.h"
 #include "core/irqchip/irqchip.h"
+#include "core/smm.h"
 #include "core/vcpu.h"
 
 /* ---- Run state ---- */
@@ -87,7 +88,13 @@ int vcpu_get_vcpu_events(struct kvm_vcpu *v, struct kvm_vcpu_events *e)
 	e->nmi.injected = a->nmi_injected;
 	e->nmi.pending = (u8)a->nmi_pending;
 	e->nmi.masked = v->kvm->ops->get_nmi_mask(v);
-	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+	e->smi.smm = a->smm;
+	e->smi.pending =
+		a->smi_pending || __atomic_load_n(&v->req.pending, __ATOMIC_ACQUIRE) & BIT(REQ_SMI);
+	e->smi.smm_inside_nmi = a->smm_inside_nmi;
+	e->smi.latched_init = lapic_init_latched(v);
+	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
+		   KVM_VCPUEVENT_VALID_SMM;
 	if (ka->exception_payload_enabled)
 		e->flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
 	if (ka->triple_fault_event) {
@@ -124,9 +131,6 @@ static int check_events(struct kvm_vcpu *v, struct kvm_vcpu_events *e)
 		return -EINVAL;
 	if ((e->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) && !ka->triple_fault_event)
 		return -EINVAL;
-	/* There is no system-management mode to be in. */
-	if ((e->flags & KVM_VCPUEVENT_VALID_SMM) && (e->smi.smm || e->smi.pending))
-		return -EINVAL;
 	return 0;
 }
 
@@ -162,6 +166,16 @@ int vcpu_set_vcpu_events(struct kvm_vcpu *v, const struct kvm_vcpu_events *user)
 	ops->set_nmi_mask(v, e.nmi.masked);
 	if ((e.flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR) && v->apic)
 		lapic_set_sipi_vector(v, (u8)e.sipi_vector);
+	if (e.flags & KVM_VCPUEVENT_VALID_SMM) {
+		if (!!e.smi.smm != a->smm)
+			kvm_smm_changed(v, e.smi.smm);
+		kvm_check_request(v, REQ_SMI);
+		a->smi_pending = e.smi.pending;
+		if (e.smi.smm) {
+			a->smm_inside_nmi = e.smi.smm_inside_nmi;
+			lapic_set_init_latched(v, e.smi.latched_init);
+		}
+	}
 	if (e.flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) {
 		if (e.triple_fault.pending)
 			kvm_make_request(v, REQ_TRIPLE_FAULT);

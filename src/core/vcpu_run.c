@@ -59,6 +59,10 @@ static bool has_events(struct kvm_vcpu *v)
 		return true;
 	if (__atomic_load_n(&v->req.pending, __ATOMIC_ACQUIRE) & BIT(REQ_TRIPLE_FAULT))
 		return true;
+	if ((v->arch->smi_pending ||
+	     __atomic_load_n(&v->req.pending, __ATOMIC_ACQUIRE) & BIT(REQ_SMI)) &&
+	    kvm_smi_allowed(v))
+		return true;
 	if (v->arch->guest_debug & KVM_GUESTDBG_BLOCKIRQ)
 		return false;
 	return ops->interrupt_allowed(v, false) > 0 && irq_pending(v) >= 0;
@@ -202,6 +206,10 @@ static int handle_requests(struct kvm_vcpu *v)
 		kvm_steal_time_update(v);
 	if (kvm_check_request(v, REQ_NMI))
 		kvm_process_nmi(v);
+	if (kvm_check_request(v, REQ_SMI)) {
+		v->arch->smi_pending = true;
+		kvm_make_request(v, REQ_EVENT);
+	}
 	if (kvm_check_request(v, REQ_MSR_FILTER_CHANGED))
 		ops->msr_filter_changed(v);
 	if (kvm_check_request(v, REQ_CODE_RECHECK))
@@ -213,9 +221,8 @@ static int handle_requests(struct kvm_vcpu *v)
 	}
 	/* These only had to bring the vCPU out of the guest, or belong to parts that are not in. */
 	__atomic_fetch_and(&v->req.pending,
-			   ~(BIT(REQ_PAUSE) | BIT(REQ_APIC_PAGE_RELOAD) | BIT(REQ_SMI) |
-			     BIT(REQ_PMU) | BIT(REQ_APF_HALT) | BIT(REQ_APF_READY) |
-			     BIT(REQ_NESTED_EVENT)),
+			   ~(BIT(REQ_PAUSE) | BIT(REQ_APIC_PAGE_RELOAD) | BIT(REQ_PMU) |
+			     BIT(REQ_APF_HALT) | BIT(REQ_APF_READY) | BIT(REQ_NESTED_EVENT)),
 			   __ATOMIC_SEQ_CST);
 	return 1;
 }

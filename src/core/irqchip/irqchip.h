@@ -69,6 +69,9 @@ bool lapic_has_init_sipi(struct kvm_vcpu *v);
 /* For KVM_GET/SET_VCPU_EVENTS. */
 u8 lapic_sipi_vector(struct kvm_vcpu *v);
 void lapic_set_sipi_vector(struct kvm_vcpu *v, u8 vector);
+/* An INIT that has arrived and not been taken. */
+bool lapic_init_latched(struct kvm_vcpu *v);
+void lapic_set_init_latched(struct kvm_vcpu *v, bool latched);
 /* KVM_HC_SEND_IPI's work: number of vCPUs reached, or what the hypercall returns on error. */
 long lapic_pv_send_ipi(struct kvm *kvm, u64 bitmap_lo, u64 bitmap_hi, u32 min, u64 icr,
 		       bool mode64);

@@ -371,6 +371,21 @@ bool lapic_has_init_sipi(struct kvm_vcpu *v)
 	return v->apic && __atomic_load_n(&v->apic->events, __ATOMIC_ACQUIRE);
 }
 
+bool lapic_init_latched(struct kvm_vcpu *v)
+{
+	return v->apic && __atomic_load_n(&v->apic->events, __ATOMIC_ACQUIRE) & LAPIC_INIT;
+}
+
+void lapic_set_init_latched(struct kvm_vcpu *v, bool latched)
+{
+	if (!v->apic)
+		return;
+	if (latched)
+		__atomic_fetch_or(&v->apic->events, LAPIC_INIT, __ATOMIC_RELEASE);
+	else
+		__atomic_fetch_and(&v->apic->events, ~LAPIC_INIT, __ATOMIC_RELEASE);
+}
+
 u8 lapic_sipi_vector(struct kvm_vcpu *v)
 {
 	return v->apic ? v->apic->sipi_vector : 0;

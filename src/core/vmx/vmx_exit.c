@@ -7,6 +7,7 @@
 #include "core/emulate/emulate.h"
 #include "core/irqchip/irqchip.h"
 #include "core/mmu/mmu.h"
+#include "core/smm.h"
 #include "core/vmx/nested/nested.h"
 #include "spec/check.h"
 
@@ -14,11 +15,14 @@
 
 static int handle_ud(struct kvm_vcpu *v)
 {
-	static const u8 vmmcall[3] = {0x0f, 0x01, 0xd9};
+	static const u8 vmmcall[3] = {0x0f, 0x01, 0xd9}, rsm[2] = {0x0f, 0xaa};
 	u8 insn[3], patched[3];
 	struct guest_fault f;
 	u64 rip = kvm_get_linear_rip(v);
 
+	if (kvm_is_smm(v) && !mmu_read_virt(v, rip, insn, sizeof(rsm), PFERR_FETCH, &f) &&
+	    !memcmp(insn, rsm, sizeof(rsm)))
+		return kvm_emulate_rsm(v);
 	if (mmu_read_virt(v, rip, insn, sizeof(insn), PFERR_FETCH, &f) ||
 	    memcmp(insn, vmmcall, sizeof(insn))) {
 		kvm_queue_exception(v, X86_UD);
@@ -152,8 +156,8 @@ static int handle_io(struct kvm_vcpu *v)
 }
 
 /*
- * In L2, bits that L1 masks stay as they are: had L2 tried to change what it reads in them, L1 would
- * have the exit.
+ * In L2, bits that L1 masks stay as they are: had L2 tried to change what it reads in them, L1
+ * would have the exit.
  */
 static int set_cr0(struct kvm_vcpu *v, u64 val)
 {

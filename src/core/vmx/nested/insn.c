@@ -223,7 +223,7 @@ int nested_handle_vmwrite(struct kvm_vcpu *v)
 	struct nested_vmx *n = nested_of(v);
 	u32 info = insn_info(v);
 	struct vmcs12 *v12;
-	u64 field, val = 0;
+	u64 field, val = 0, old;
 	gva_t gva;
 	int nr;
 
@@ -255,11 +255,12 @@ int nested_handle_vmwrite(struct kvm_vcpu *v)
 		/* The other half of a 64-bit field may be newer in vmcs02. */
 		if (vmcs_is_high((u32)field) && nested_is_rare((unsigned)nr))
 			nested_fetch_rare(v);
+		old = vmcs12_read(v12, vmcs12_fields[nr].encoding);
 		vmcs12_write(v12, (u32)field, val);
+		val = vmcs12_read(v12, vmcs12_fields[nr].encoding);
 		if (vmcs12_fields[nr].shadow != SHADOW_NO)
-			nested_shadow_write(v, vmcs12_fields[nr].encoding,
-					    vmcs12_read(v12, vmcs12_fields[nr].encoding));
-		nested_mark_dirty(n, (unsigned)nr);
+			nested_shadow_write(v, vmcs12_fields[nr].encoding, val);
+		nested_mark_dirty(n, (unsigned)nr, old, val);
 	} else {
 		vmcs12_write(v12, (u32)field, val);
 	}

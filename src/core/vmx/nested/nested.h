@@ -136,8 +136,8 @@ int nested_set_cap(struct kvm_vcpu *v, u32 index, u64 val);
 /* ---- vmcs12 and the shadow VMCS (vmcs12.c) ---- */
 void nested_set_vmptr(struct kvm_vcpu *v, u64 vmptr);
 void nested_release_vmcs12(struct kvm_vcpu *v);
-/* L1 wrote field @nr of the current vmcs12. */
-void nested_mark_dirty(struct nested_vmx *n, unsigned nr);
+/* L1 wrote field @nr of the current vmcs12, which held @old. */
+void nested_mark_dirty(struct nested_vmx *n, unsigned nr, u64 old, u64 val);
 void nested_mark_all_dirty(struct nested_vmx *n);
 void nested_shadow_to_vmcs12(struct kvm_vcpu *v);
 void nested_vmcs12_to_shadow(struct kvm_vcpu *v);

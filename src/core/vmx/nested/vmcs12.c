@@ -21,13 +21,29 @@ bool nested_is_rare(unsigned nr)
 	return field_class[nr] & CLASS_SYNC;
 }
 
-void nested_mark_dirty(struct nested_vmx *n, unsigned nr)
+/* What the entry checks have to look at again. Two fields change often in ways that few rows see. */
+static u32 doubtful(u32 enc, u64 changed)
+{
+	const u64 windows = CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING;
+
+	if (enc == CPU_BASED_VM_EXEC_CONTROL && !(changed & ~windows))
+		return T_WINDOW;
+	if (enc == GUEST_RFLAGS && !(changed & X86_VM))
+		return check_topic(enc) & ~T_VM;
+	return check_topic(enc);
+}
+
+void nested_mark_dirty(struct nested_vmx *n, unsigned nr, u64 old, u64 val)
 {
 	u32 enc = vmcs12_fields[nr].encoding;
+	/* Of a rare field vmcs12 has an old value, and the same is not the same. */
+	bool stale = n->rare_unsynced && nested_is_rare(nr);
 
+	if (old == val && !stale)
+		return;
 	if (field_class[nr] & CLASS_COPY)
 		vmcs_set_add(&n->dirty, nr);
-	n->check_dirty |= check_topic(enc);
+	n->check_dirty |= doubtful(enc, stale ? ~0ull : old ^ val);
 	if (vmcs_type(enc) == VMCS_TYPE_CONTROL)
 		n->controls_dirty = true;
 }
@@ -86,11 +102,11 @@ void nested_shadow_to_vmcs12(struct kvm_vcpu *v)
 	load_vmcs_only(v, n->shadow_vmcs);
 #define VMCS(name, encoding, offset, how)                     \
 	if (how == SHADOW_RW) {                               \
-		u64 val = vmcs_read(v, name);                 \
+		u64 val = vmcs_read(v, name), old = V12(n->vmcs12, name);                 \
                                                               \
-		if (val != V12(n->vmcs12, name)) {            \
+		if (val != old) {            \
 			V12_SET(n->vmcs12, name, val);        \
-			nested_mark_dirty(n, VMCS_NR_##name); \
+			nested_mark_dirty(n, VMCS_NR_##name, old, val); \
 		}                                             \
 	}
 #include "spec/vmcs.def"

@@ -71,10 +71,21 @@ void mmu_unload(struct kvm_vcpu *v)
 	mmu_free_roots(v, &v->mmu->guest_mmu, MMU_ROOTS_ALL);
 }
 
-static bool root_fits(const struct mmu_root *r, gpa_t pgd, union mmu_page_role role)
+static bool root_fits(const struct mmu_root *r, gpa_t pgd, u64 mask, union mmu_page_role role)
 {
 	return r->hpa != HPA_INVALID && r->role.word == role.word &&
-	       (role.direct || r->pgd == pgd) && !hpa_page(r->hpa)->role.invalid;
+	       (role.direct || !((r->pgd ^ pgd) & mask)) && !hpa_page(r->hpa)->role.invalid;
+}
+
+/* The index of the root for @pgd, MMU_NROOTS if there is none. */
+static unsigned root_find(const struct kvm_mmu *mmu, gpa_t pgd, u64 mask, union mmu_page_role role)
+{
+	unsigned i;
+
+	for (i = 0; i < MMU_NROOTS; i++)
+		if (root_fits(&mmu->roots[i], pgd, mask, role))
+			break;
+	return i;
 }
 
 /*
@@ -89,12 +100,18 @@ static bool cached_root(struct kvm_vcpu *v, struct kvm_mmu *mmu, gpa_t pgd,
 
 	if (unlikely(root_cache(v) == ROOT_CACHE_OFF))
 		mmu_free_roots(v, mmu, MMU_ROOTS_ALL);
-	for (i = 0; i < MMU_NROOTS; i++) {
-		if (root_fits(&mmu->roots[i], pgd, role)) {
-			found = mmu->roots[i];
-			break;
+	i = root_find(mmu, pgd, ~0ull, role);
+	if (i == MMU_NROOTS) {
+		/* The same table under another PCID: the guest has given its number to another
+		 * address space meanwhile, and what it flushed by number may concern this one. */
+		i = root_find(mmu, pgd, ~0xfffull, role);
+		if (i < MMU_NROOTS) {
+			mmu->roots[i].pgd = pgd;
+			mmu->roots[i].unsync = true;
 		}
 	}
+	if (i < MMU_NROOTS)
+		found = mmu->roots[i];
 	if (i == MMU_NROOTS) {
 		/* An empty place ages first. */
 		for (i = 0; i < MMU_NROOTS - 1 && mmu->roots[i].hpa != HPA_INVALID; i++)

@@ -293,5 +293,6 @@ int main(int argc, char **argv)
 	printf("%lu instances; %u of %u user-level rows exercised, %u skipped, %u with "
 	       "differences\n",
 	       total, run, user, skipped, bad_rows);
-	return bad_rows || (!opt.only && run + skipped < user);
+	/* The translator has no rows of its own for what 64-bit mode lacks. */
+	return bad_rows || (!opt.only && !opt.jit && run + skipped < user);
 }

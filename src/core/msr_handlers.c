@@ -195,12 +195,18 @@ int get_perf_status(struct kvm_vcpu *v, struct msr_access *m)
 #define FEAT_CTL_LMCE_ENABLED	 BIT(20)
 #define MCG_LMCE_P		 BIT(27)
 
+/* Lock, VMX inside and outside SMX, SGX launch control, SGX, LMCE: SDM vol. 4, table 2-2. */
+#define FEAT_CTL_ALL (BITS(2, 0) | BITS(18, 17) | BIT(20))
+
 int set_feat_ctl(struct kvm_vcpu *v, struct msr_access *m)
 {
 	u64 valid = FEAT_CTL_LOCKED | FEAT_CTL_VMX_OUTSIDE_SMX;
 
 	if (v->arch->mce.mcg_cap & MCG_LMCE_P)
 		valid |= FEAT_CTL_LMCE_ENABLED;
+	/* User space may restore what another processor's guest had. */
+	if (m->host)
+		valid = FEAT_CTL_ALL;
 	if (m->data & ~valid)
 		return -EINVAL;
 	if (!m->host && (v->arch->feat_ctl & FEAT_CTL_LOCKED))

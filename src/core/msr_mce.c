@@ -2,6 +2,8 @@
 /* Machine-check banks (SDM vol. 3B, chapter 16): registers, and errors that user space reports. */
 #include <errno.h>
 
+#include "core/irqchip/irqchip.h"
+#include "core/irqchip/lapic_reg.h"
 #include "core/msr_impl.h"
 
 #define MCG_CTL_P		BIT(8)
@@ -14,7 +16,10 @@
 #define MCI_STATUS_UC		BIT(61)
 #define MCI_CTL2_CMCI_EN	BIT(30)
 #define MCI_CTL2_THRESHOLD_MASK 0x7fffull
-#define MCE_CAP_SUPPORTED	(MCG_CTL_P | MCG_SER_P)
+#define MCI_STATUS_PCC		BIT(57)
+#define MCI_STATUS_S		BIT(56)
+#define MCI_STATUS_AR		BIT(55)
+#define MCE_CAP_SUPPORTED	(MCG_CTL_P | MCG_SER_P | MCG_CMCI_P | MCG_LMCE_P)
 
 static unsigned nbanks(const struct kvm_vcpu *v)
 {
@@ -131,6 +136,26 @@ int vcpu_x86_setup_mce(struct kvm_vcpu *v, u64 mcg_cap)
 		mce->banks[bank * 4] = ~0ull;
 		mce->ctl2[bank] = 0;
 	}
+	lapic_set_cmci(v, mcg_cap & MCG_CMCI_P);
+	return 0;
+}
+
+/* Uncorrected, no action required (SDM vol. 3B, 16.6.3): logged, and told by CMCI. */
+static bool is_ucna(const struct kvm_x86_mce *e)
+{
+	return !e->mcg_status && !(e->status & (MCI_STATUS_PCC | MCI_STATUS_S | MCI_STATUS_AR));
+}
+
+static int set_ucna(struct kvm_vcpu *v, const struct kvm_x86_mce *e, u64 *bank)
+{
+	struct mce_state *mce = &v->arch->mce;
+
+	bank[1] = e->status;
+	bank[2] = e->addr;
+	bank[3] = e->misc;
+	mce->mcg_status = e->mcg_status;
+	if (mce->mcg_cap & MCG_CMCI_P && mce->ctl2[e->bank] & MCI_CTL2_CMCI_EN && v->apic)
+		lapic_local_deliver(v, APIC_LVTCMCI);
 	return 0;
 }
 
@@ -142,6 +167,8 @@ int vcpu_x86_set_mce(struct kvm_vcpu *v, const struct kvm_x86_mce *e)
 	if (e->bank >= nbanks(v) || !(status & MCI_STATUS_VAL))
 		return -EINVAL;
 	bank = &mce->banks[e->bank * 4];
+	if (is_ucna(e))
+		return set_ucna(v, e, bank);
 	if (status & MCI_STATUS_UC) {
 		/* Reporting may be turned off, for all banks or this one. */
 		if ((mce->mcg_cap & MCG_CTL_P) && mce->mcg_ctl != ~0ull)

@@ -64,6 +64,18 @@ static const struct ioctl_row *find_row(enum ioctl_scope scope, u32 req)
 	return NULL;
 }
 
+/* Once for each request: programs try things out, and some try often. */
+static void tell_unknown(enum ioctl_scope scope, u32 req)
+{
+	static const char *const names[SCOPE_N] = {"system", "VM", "vCPU"};
+	static u8 told[SCOPE_N][256];
+
+	if (base_log_on(LOG_INFO) &&
+	    !__atomic_exchange_n(&told[scope][_IOC_NR(req)], 1, __ATOMIC_RELAXED))
+		base_log(LOG_INFO, "no %s ioctl %#x (number %#x, %u bytes)", names[scope], req,
+			 _IOC_NR(req), _IOC_SIZE(req));
+}
+
 static long call_row(const struct ioctl_row *row, struct ioctl_ctx *c)
 {
 	void *user = (void *)c->arg;
@@ -99,10 +111,8 @@ long ioctl_dispatch(struct kobj *o, u32 req, unsigned long arg)
 		enum ioctl_scope scope;
 		int unknown;
 	} by_type[] = {
-		[KOBJ_SYSTEM] = {SCOPE_SYSTEM, -EINVAL},
-		[KOBJ_VM] = {SCOPE_VM, -ENOTTY},
-		[KOBJ_VCPU] = {SCOPE_VCPU, -EINVAL},
-		[KOBJ_STATS] = {SCOPE_N, -ENOTTY},
+		[KOBJ_SYSTEM] = {SCOPE_SYSTEM, -EINVAL}, [KOBJ_VM] = {SCOPE_VM, -ENOTTY},
+		[KOBJ_VCPU] = {SCOPE_VCPU, -EINVAL},	 [KOBJ_STATS] = {SCOPE_N, -ENOTTY},
 		[KOBJ_GMEM] = {SCOPE_N, -ENOTTY},
 	};
 	struct ioctl_ctx c = {.obj = o, .vm = o->vm, .arg = arg};
@@ -118,8 +128,10 @@ long ioctl_dispatch(struct kobj *o, u32 req, unsigned long arg)
 		c.kvm = c.vm->kvm;
 	}
 	row = find_row(scope, req);
-	if (!row)
+	if (!row) {
+		tell_unknown(scope, req);
 		return by_type[o->type].unknown;
+	}
 	if (scope == SCOPE_VCPU) {
 		c.vcpu = o->vcpu;
 		c.v = c.vcpu->v;

@@ -75,6 +75,8 @@ void lapic_set_init_latched(struct kvm_vcpu *v, bool latched);
 /* KVM_HC_SEND_IPI's work: number of vCPUs reached, or what the hypercall returns on error. */
 long lapic_pv_send_ipi(struct kvm *kvm, u64 bitmap_lo, u64 bitmap_hi, u32 min, u64 icr,
 		       bool mode64);
+/* MCG_CAP has changed: is there a corrected-machine-check interrupt? vCPU's mutex. */
+void lapic_set_cmci(struct kvm_vcpu *v, bool cmci);
 /* A local interrupt source raises LVT @lvt (APIC_LVTPC, APIC_LVTTHMR, ...: offset in the page).
  * vCPU thread. */
 void lapic_local_deliver(struct kvm_vcpu *v, unsigned lvt);

@@ -81,6 +81,8 @@ void lapic_reset(struct kvm_vcpu *v, bool init)
 	lapic_set_version(a);
 	for (unsigned i = 0; i < APIC_NR_LVT; i++)
 		lapic_set_reg(a, lvts[i], APIC_LVT_MASKED);
+	if (a->cmci)
+		lapic_set_reg(a, APIC_LVTCMCI, APIC_LVT_MASKED);
 	/* Firmware of old expects the PIC to get through without programming LINT0: KVM's quirk. */
 	if (is_bsp(v) && !(v->kvm->arch->disabled_quirks & KVM_X86_QUIRK_LINT0_REENABLED))
 		lapic_set_reg(a, APIC_LVT0, APIC_DELIVER_EXTINT << 8);
@@ -124,6 +126,15 @@ void lapic_after_set_cpuid(struct kvm_vcpu *v, bool x2apic, bool tsc_deadline, u
 		v->apic->tsc_deadline_ok = tsc_deadline;
 		lapic_set_version(v->apic);
 	}
+}
+
+void lapic_set_cmci(struct kvm_vcpu *v, bool cmci)
+{
+	if (!v->apic || v->apic->cmci == cmci)
+		return;
+	v->apic->cmci = cmci;
+	lapic_set_version(v->apic);
+	lapic_set_reg(v->apic, APIC_LVTCMCI, cmci ? APIC_LVT_MASKED : 0);
 }
 
 u64 lapic_get_base(struct kvm_vcpu *v)

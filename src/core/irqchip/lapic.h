@@ -31,6 +31,7 @@ struct lapic {
 	u32 esr_pending; /* errors since the last write to ESR; atomic */
 
 	bool tsc_deadline_ok; /* CPUID offers it */
+	bool cmci;	      /* MCG_CAP offers it: there is an LVT for it */
 
 	pthread_mutex_t timer_lock;
 	struct ktimer timer;

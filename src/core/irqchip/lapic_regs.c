@@ -81,6 +81,9 @@ static int write_spiv(struct lapic *a, unsigned off, u32 val)
 	if (!(val & APIC_SPIV_ENABLED)) {
 		for (unsigned lvt = APIC_LVTT; lvt <= APIC_LVTERR; lvt += 16)
 			lapic_set_reg(a, lvt, lapic_reg(a, lvt) | APIC_LVT_MASKED);
+		if (a->cmci)
+			lapic_set_reg(a, APIC_LVTCMCI,
+				      lapic_reg(a, APIC_LVTCMCI) | APIC_LVT_MASKED);
 	}
 	return 0;
 }
@@ -162,10 +165,16 @@ static const struct lapic_reg_desc reg_desc[KVM_APIC_REG_SIZE / 16] = {
 
 /* ---- Access ---- */
 
+static unsigned reg_access(const struct lapic *a, unsigned off)
+{
+	if (off >= KVM_APIC_REG_SIZE || (off == APIC_LVTCMCI && !a->cmci))
+		return 0;
+	return reg_desc[off / 16].access;
+}
+
 int lapic_reg_read(struct lapic *a, unsigned off, u32 *val)
 {
-	if (off >= KVM_APIC_REG_SIZE ||
-	    !(reg_desc[off / 16].access & (lapic_is_x2apic(a->v) ? MR : XR)))
+	if (!(reg_access(a, off) & (lapic_is_x2apic(a->v) ? MR : XR)))
 		return -EINVAL;
 	if (off == APIC_PROCPRI)
 		lapic_has_interrupt(a->v); /* brings it up to date */
@@ -175,8 +184,7 @@ int lapic_reg_read(struct lapic *a, unsigned off, u32 *val)
 
 int lapic_reg_write(struct lapic *a, unsigned off, u32 val)
 {
-	if (off >= KVM_APIC_REG_SIZE ||
-	    !(reg_desc[off / 16].access & (lapic_is_x2apic(a->v) ? MW : XW)))
+	if (!(reg_access(a, off) & (lapic_is_x2apic(a->v) ? MW : XW)))
 		return -EINVAL;
 	return reg_desc[off / 16].write(a, off, val);
 }
@@ -232,8 +240,7 @@ int lapic_mmio_write(struct kvm_vcpu *v, u64 addr, unsigned len, const void *val
 		return 0;
 	memcpy(&reg, val, 4);
 	/* Read-only registers drop writes without a sign (their rows have XR). */
-	if (lapic_reg_write(v->apic, off, reg) &&
-	    (off >= KVM_APIC_REG_SIZE || !reg_desc[off / 16].access))
+	if (lapic_reg_write(v->apic, off, reg) && !reg_access(v->apic, off))
 		lapic_error(v->apic, APIC_ESR_ILLEGAL_REGISTER);
 	return 0;
 }
@@ -288,7 +295,7 @@ int lapic_msr_write(struct kvm_vcpu *v, u32 index, u64 val)
  * only user space's may. */
 void lapic_set_version(struct lapic *a)
 {
-	u32 v = APIC_VERSION_82489 | (APIC_NR_LVT - 1) << 16;
+	u32 v = APIC_VERSION_82489 | (APIC_NR_LVT - 1 + a->cmci) << 16;
 
 	if (!(a->v->apic_base_reserved & APIC_BASE_EXTD) && !a->v->kvm->irqchip_kernel)
 		v |= APIC_LVR_DIRECTED_EOI;

@@ -505,6 +505,44 @@ static void invept_defers(void **state)
 	fake_vm_free(kvm);
 }
 
+/* What kvmless.root_cache changes: an L1 that flushes before every entry of L2 (docs/mmu.md). */
+static void root_cache(void **state)
+{
+	static const struct {
+		u32 mode;
+		u64 hits, misses, syncs, frees;
+	} want[] = {{0, 100, 1, 100, 0}, {1, 0, 101, 0, 100}, {2, 0, 101, 0, 100}};
+
+	for (unsigned m = 0; m < ARRAY_SIZE(want); m++) {
+		const struct vcpu_stat *s;
+		u64 hva;
+
+		begin(4, false);
+		kvm->arch->params.kvmless_root_cache = want[m].mode;
+		s = &v->arch->stat;
+		for (u64 i = 0; i < 64; i++) {
+			u64 e = (i + 512) << 12 | R | W | X | 6 << 3;
+
+			memcpy(mem + PT(0) + i * 8, &e, 8);
+		}
+		for (unsigned n = 0; n <= 100; n++) {
+			mmu_enter_ept12(v, eptp[0]);
+			for (u64 i = 0; i < 64; i++)
+				assert_int_equal(access_gpa(i << 12, R, &hva), 1);
+			in_l1();
+			if (n < 100)
+				mmu_invept(v, INVEPT_SINGLE, eptp[0]);
+		}
+		assert_int_equal(s->root_hits, want[m].hits);
+		assert_int_equal(s->root_misses - 1, want[m].misses); /* one is L1's own */
+		assert_int_equal(s->root_syncs, want[m].syncs);
+		assert_int_equal(s->root_frees, want[m].frees);
+		/* The pages below a root survive it in any case. */
+		assert_int_equal(s->pf_taken, 64);
+		fake_vm_free(kvm);
+	}
+}
+
 /* With accessed and dirty flags the first write to a page asks the log; a full one stops it. */
 static void page_modification_log(void **state)
 {
@@ -577,9 +615,8 @@ static void l2_tables(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(invept_defers),
-		cmocka_unit_test(page_modification_log),
-		cmocka_unit_test(l2_tables),
+		cmocka_unit_test(invept_defers),	 cmocka_unit_test(root_cache),
+		cmocka_unit_test(page_modification_log), cmocka_unit_test(l2_tables),
 		cmocka_unit_test(random_ept12),
 	};
 

@@ -27,14 +27,13 @@ bool nested_check(struct kvm_vcpu *v, enum check_group first, enum check_group l
 	    V12(n->vmcs12, VMCS_LINK_POINTER) != ~0ull ||
 	    !v12_cpu2(n->vmcs12, SECONDARY_EXEC_ENABLE_EPT))
 		topics |= T_ALWAYS;
-	/* Rows about these look at rare fields too. */
-	if (topics & (T_CTL | T_CR | T_SEG | T_DTR | T_VM))
-		nested_fetch_rare(v);
 	/*
 	 * The rows about segments compare fields that are saved at every exit (access rights of CS
-	 * and SS, RFLAGS.VM) with rare ones: both have to be of the same moment.
+	 * and SS, RFLAGS.VM) with rare ones: both have to be of the same moment. Others look at
+	 * rare ones alone.
 	 */
-	if (last == CHECK_GUEST && (topics & (T_SEG | T_VM | T_CTL)) && !is_guest_mode(v))
+	if (last == CHECK_GUEST && (topics & (T_CTL | T_CR | T_SEG | T_DTR | T_VM)) &&
+	    !is_guest_mode(v))
 		nested_fetch_rare(v);
 	for (enum check_group g = first; g <= last; g++)
 		if (topics && !check_run_topics(g, topics, &n->check, f))

@@ -51,8 +51,8 @@ void nested_sync_vmcs12(struct kvm_vcpu *v)
 	V12_SET(v12, GUEST_CS_AR_BYTES, vmcs_read(v, GUEST_CS_AR_BYTES));
 	V12_SET(v12, GUEST_SS_AR_BYTES, vmcs_read(v, GUEST_SS_AR_BYTES));
 	V12_SET(v12, GUEST_INTERRUPTIBILITY_INFO, vmcs_read(v, GUEST_INTERRUPTIBILITY_INFO));
-	/* With interruptibility and RFLAGS.TF, which L1 often writes, it is looked at by one check. */
-	V12_SET(v12, GUEST_PENDING_DBG_EXCEPTIONS, vmcs_read(v, GUEST_PENDING_DBG_EXCEPTIONS));
+	/* With interruptibility and RFLAGS.TF, which L1 often writes, it is looked at by one check.
+	 */
 	V12_SET(v12, GUEST_PENDING_DBG_EXCEPTIONS, vmcs_read(v, GUEST_PENDING_DBG_EXCEPTIONS));
 	V12_SET(v12, GUEST_ACTIVITY_STATE, activity(v));
 	V12_SET(v12, GUEST_CR3, kvm_read_cr3(v));

@@ -21,7 +21,8 @@ bool nested_is_rare(unsigned nr)
 	return field_class[nr] & CLASS_SYNC;
 }
 
-/* What the entry checks have to look at again. Two fields change often in ways that few rows see. */
+/* What the entry checks have to look at again. Two fields change often in ways that few rows see.
+ */
 static u32 doubtful(u32 enc, u64 changed)
 {
 	const u64 windows = CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING;
@@ -100,14 +101,14 @@ void nested_shadow_to_vmcs12(struct kvm_vcpu *v)
 	if (!n->shadow_vmcs || n->need_shadow_sync)
 		return;
 	load_vmcs_only(v, n->shadow_vmcs);
-#define VMCS(name, encoding, offset, how)                     \
-	if (how == SHADOW_RW) {                               \
-		u64 val = vmcs_read(v, name), old = V12(n->vmcs12, name);                 \
-                                                              \
-		if (val != old) {            \
-			V12_SET(n->vmcs12, name, val);        \
-			nested_mark_dirty(n, VMCS_NR_##name, old, val); \
-		}                                             \
+#define VMCS(name, encoding, offset, how)                                 \
+	if (how == SHADOW_RW) {                                           \
+		u64 val = vmcs_read(v, name), old = V12(n->vmcs12, name); \
+                                                                          \
+		if (val != old) {                                         \
+			V12_SET(n->vmcs12, name, val);                    \
+			nested_mark_dirty(n, VMCS_NR_##name, old, val);   \
+		}                                                         \
 	}
 #include "spec/vmcs.def"
 	BUG_ON(sil_vmclear(v->cpu, n->shadow_vmcs) != SIL_VMX_OK);

@@ -143,7 +143,8 @@ int vcpu_x86_setup_mce(struct kvm_vcpu *v, u64 mcg_cap)
 /* Uncorrected, no action required (SDM vol. 3B, 16.6.3): logged, and told by CMCI. */
 static bool is_ucna(const struct kvm_x86_mce *e)
 {
-	return !e->mcg_status && !(e->status & (MCI_STATUS_PCC | MCI_STATUS_S | MCI_STATUS_AR));
+	return e->status & MCI_STATUS_UC && !e->mcg_status &&
+	       !(e->status & (MCI_STATUS_PCC | MCI_STATUS_S | MCI_STATUS_AR));
 }
 
 static int set_ucna(struct kvm_vcpu *v, const struct kvm_x86_mce *e, u64 *bank)

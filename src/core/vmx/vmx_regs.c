@@ -177,7 +177,8 @@ bool vmx_is_valid_cr0(struct kvm_vcpu *v, u64 cr0)
 
 bool vmx_is_valid_cr4(struct kvm_vcpu *v, u64 cr4)
 {
-	if ((cr4 & CR4_VMXE) && !guest_cpuid_has(v, FEAT_VMX))
+	/* Whether there is VMX at all, cr4_reserved says. SDM vol. 3C, 32.14.4: not in SMM. */
+	if ((cr4 & CR4_VMXE) && kvm_is_smm(v))
 		return false;
 	return !nested_of(v)->vmxon || nested_cr4_valid(v, cr4);
 }
@@ -255,8 +256,7 @@ void vmx_load_cr0(struct kvm_vcpu *v, u64 cr0)
 		hw |= CR0_PE | CR0_PG;
 	if (!c->ept)
 		hw |= CR0_WP;
-	vmcs_write(v, CR0_READ_SHADOW,
-		   is_guest_mode(v) ? v12_cr0_shadow(vmcs12_of(v), cr0) : cr0);
+	vmcs_write(v, CR0_READ_SHADOW, is_guest_mode(v) ? v12_cr0_shadow(vmcs12_of(v), cr0) : cr0);
 	vmcs_write(v, GUEST_CR0, hw);
 	v->regs.cr0 = cr0;
 	regcache_mark_available(&v->regs, VCPU_EXREG_CR0);
@@ -285,8 +285,7 @@ void vmx_set_cr4(struct kvm_vcpu *v, u64 cr4)
 {
 	v->regs.cr4 = cr4;
 	regcache_mark_available(&v->regs, VCPU_EXREG_CR4);
-	vmcs_write(v, CR4_READ_SHADOW,
-		   is_guest_mode(v) ? v12_cr4_shadow(vmcs12_of(v), cr4) : cr4);
+	vmcs_write(v, CR4_READ_SHADOW, is_guest_mode(v) ? v12_cr4_shadow(vmcs12_of(v), cr4) : cr4);
 	write_hw_cr4(v);
 }
 

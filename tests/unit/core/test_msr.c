@@ -189,8 +189,14 @@ static void test_mce(void **state)
 	assert_int_equal(vcpu_x86_set_mce(t.v[0], &e), 0);
 	assert_int_equal(kvm_get_msr(t.v[0], MSR_IA32_MC0_STATUS + 4, &val), 0);
 	assert_true(val == (BIT(63) | BIT(62)));
-	/* An uncorrected one without CR4.MCE shuts the processor down. */
+	/* One that is uncorrected and needs no action is recorded, and nothing more. */
 	e.status |= BIT(61);
+	assert_int_equal(vcpu_x86_set_mce(t.v[0], &e), 0);
+	assert_int_equal(kvm_get_msr(t.v[0], MSR_IA32_MC0_STATUS + 4, &val), 0);
+	assert_true(val == e.status);
+	assert_false(t.v[0]->arch->exception.pending);
+	/* Others without CR4.MCE shut the processor down. */
+	e.mcg_status = BIT(2) | BIT(0); /* MCIP, RIPV */
 	assert_int_equal(vcpu_x86_set_mce(t.v[0], &e), 0);
 	assert_true(kvm_check_request(t.v[0], REQ_TRIPLE_FAULT));
 	assert_int_equal(kvm_set_cr4(t.v[0], CR4_MCE), 0);

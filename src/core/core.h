@@ -103,6 +103,12 @@ int vm_device_attr(struct kvm *kvm, bool set, bool query, struct kvm_device_attr
  * size; @v NULL for the VM's own. */
 size_t kvm_stats_image(struct kvm *kvm, struct kvm_vcpu *v, void *buf, size_t n);
 
+/* guest_memfd (core/gmem.h) */
+/* @size bytes mapped at @hva, which the last reference unmaps. NULL: no memory. */
+struct gmem *gmem_new(struct kvm *kvm, hva_t hva, u64 size);
+void gmem_get(struct gmem *g);
+void gmem_put(struct gmem *g);
+
 /* ---- vCPU ---------------------------------------------------------------------------------------
  */
 

@@ -20,11 +20,6 @@ struct gmem {
 	u64 size;
 };
 
-/* @size bytes mapped at @hva, which the last reference unmaps. NULL: no memory. */
-struct gmem *gmem_new(struct kvm *kvm, hva_t hva, u64 size);
-void gmem_get(struct gmem *g);
-void gmem_put(struct gmem *g);
-
 /* May memory be bound to a slot of @npages at @offset? slots_lock held. 0 or -EINVAL. */
 int gmem_check_bind(struct kvm *kvm, const struct gmem *g, u64 offset, u64 npages);
 

@@ -30,7 +30,7 @@ msr_get_fn get_zero, get_none, get_plain, get_host_only, get_vendor, get_lapic, 
 msr_set_fn set_zero, set_ignore, set_none, set_plain, set_plain32, set_zero_plain, set_canonical,
 	set_vendor, set_vendor_canonical, set_lapic, set_tsc, set_tsc_adjust, set_apic_base,
 	set_feat_ctl, set_spec_ctrl, set_command, set_ucode_rev, set_platform_info,
-	set_misc_features, set_hwcr, set_misc_enable, set_debugctl, set_mcg_ctl, set_mcg_ext_ctl, set_mc_ctl2,
-	set_mc_bank, set_xss, set_tsc_aux, set_vmx;
+	set_misc_features, set_hwcr, set_misc_enable, set_debugctl, set_mcg_ctl, set_mcg_ext_ctl,
+	set_mc_ctl2, set_mc_bank, set_xss, set_tsc_aux, set_vmx;
 
 #endif

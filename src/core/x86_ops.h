@@ -99,7 +99,8 @@ struct kvm_x86_ops {
 struct kvm_x86_nested_ops {
 	/* Out of L2, and out of the state that lets the guest have one. */
 	void (*leave)(struct kvm_vcpu *v);
-	/* In L2: what L1 wants becomes an exit to it. 0, or -EBUSY: it will after the next entry. */
+	/* In L2: what L1 wants becomes an exit to it. 0, or -EBUSY: it will after the next entry.
+	 */
 	int (*check_events)(struct kvm_vcpu *v);
 	bool (*has_events)(struct kvm_vcpu *v);
 	/* In L2: does L1 intercept this exception? */

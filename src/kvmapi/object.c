@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "core/core.h"
 #include "kvmapi/object.h"
 
 #include <errno.h>
@@ -10,8 +11,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include "core/gmem.h"
 
 #define NBUCKETS 1024
 

@@ -53,7 +53,7 @@ struct kobj {
 	void *stats;	       /* STATS: the file's content, shared */
 	size_t stats_bytes;
 	struct gmem *gmem; /* GMEM: one reference */
-	bool seen; /* kobj_reap's mark; under the table's lock */
+	bool seen;	   /* kobj_reap's mark; under the table's lock */
 };
 
 /* The object @fd names, referenced; NULL if none. Lock-free, async-signal-safe, keeps errno. */

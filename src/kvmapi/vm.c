@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Requests on a VM descriptor that are more than one call of the core. */
+#include "core/core.h"
 #include "kvmapi/ioctl.h"
 
 #include <errno.h>
@@ -11,7 +12,6 @@
 
 #include "base/bits.h"
 #include "base/guard.h"
-#include "core/gmem.h"
 
 #define MAX_IRQ_ROUTES 4096 /* KVM_MAX_IRQ_ROUTES */
 

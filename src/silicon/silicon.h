@@ -44,7 +44,7 @@ struct sil_config {
 	enum sil_engine engine;
 	u32 tsc_khz;
 	u32 code_cache_mb; /* room for translated code; 0: 64 */
-	bool tlb_sticky; /* entries live as long as the architecture allows */
+	bool tlb_sticky;   /* entries live as long as the architecture allows */
 	const struct sil_host *host;
 	void *host_opaque;
 };

@@ -443,7 +443,8 @@ u32 check_topic(u32 field)
 		SEG(CS)
 		SEG(SS)
 		SEG(DS)
-		SEG(FS) SEG(GS) SEG(LDTR) SEG(TR)
+		SEG(FS)
+		SEG(GS) SEG(LDTR) SEG(TR)
 #undef SEG
 			return T_SEG;
 	default: break;

@@ -26,8 +26,9 @@ void emul_reset(struct kvm_vcpu *v);
 #define EMUL_TRAP_UD		 BIT(1) /* came by #UD: an instruction we do not have is injected as #UD */
 #define EMUL_PF			 BIT(2) /* came by a page fault: an access that finds memory may just retry */
 #define EMUL_NO_DECODE_FAIL_EXIT BIT(3) /* never KVM_EXIT_INTERNAL_ERROR: inject #UD instead */
-#define EMUL_WHOLE		 BIT(4) /* the processor cannot run this code at all: any instruction may come \
-					 */
+#define EMUL_WHOLE                                                                    \
+	BIT(4) /* the processor cannot run this code at all: any instruction may come \
+		*/
 
 /* One instruction at RIP. 1: go on (registers updated, or an exception queued); 0: run->exit_reason
  * is set; < 0: errno of KVM_RUN. */

@@ -52,7 +52,8 @@ int lapic_find_highest_irr(struct kvm_vcpu *v);
 int lapic_has_interrupt(struct kvm_vcpu *v);
 /* Takes it: IRR to ISR. -1 if none. */
 int lapic_get_interrupt(struct kvm_vcpu *v);
-/* An interrupt that was noticed in another way than by taking it (posted-interrupt notification). */
+/* An interrupt that was noticed in another way than by taking it (posted-interrupt notification).
+ */
 void lapic_clear_irr(struct kvm_vcpu *v, u8 vector);
 /* When the timer will next fire, in kvm_now_ns time; ~0 if it will not. For HLT. */
 u64 lapic_timer_expires(struct kvm_vcpu *v);

@@ -92,8 +92,9 @@ struct mmu_root {
 	union mmu_page_role role;
 	bool unsync;
 };
-#define MMU_NROOTS 8 /* the current one and those before it: docs/mmu.md has what they are worth \
-		      */
+#define MMU_NROOTS                                                                    \
+	8 /* the current one and those before it: docs/mmu.md has what they are worth \
+	   */
 /* Which roots a flush or free is about. */
 #define MMU_ROOT(i)	  (1u << (i))
 #define MMU_ROOTS_ALL	  (MMU_ROOT(MMU_NROOTS) - 1)

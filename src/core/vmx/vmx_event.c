@@ -61,8 +61,7 @@ int vmx_interrupt_allowed(struct kvm_vcpu *v, bool for_injection)
 {
 	if (nested_of(v)->run_pending)
 		return -EBUSY;
-	if (for_injection && is_guest_mode(v) &&
-	    v12_pin(vmcs12_of(v), PIN_BASED_EXT_INTR_MASK))
+	if (for_injection && is_guest_mode(v) && v12_pin(vmcs12_of(v), PIN_BASED_EXT_INTR_MASK))
 		return -EBUSY;
 	return !vmx_interrupt_blocked(v);
 }

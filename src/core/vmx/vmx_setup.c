@@ -132,7 +132,8 @@ void vmx_update_exec_controls(struct kvm_vcpu *v)
 	u32 cpu = c->cpu, cpu2 = c->cpu2;
 
 	if (is_guest_mode(v)) {
-		/* vmcs01 follows at the exit to L1; L2 gets L1's wishes, and user space's debugger. */
+		/* vmcs01 follows at the exit to L1; L2 gets L1's wishes, and user space's debugger.
+		 */
 		vmx_of(v)->vmcs01_stale = true;
 		if (v->arch->guest_debug & KVM_GUESTDBG_USE_HW_BP)
 			vmx_cpu_setbit(v, CPU_BASED_MOV_DR_EXITING);
@@ -317,8 +318,7 @@ u16 vmx_alloc_vpid(struct kvm *kvm)
 void vmx_free_vpid(struct kvm *kvm, u16 vpid)
 {
 	if (vpid)
-		__atomic_fetch_and(&kvm->arch->vpids[vpid / 64], ~BIT(vpid % 64),
-				   __ATOMIC_RELAXED);
+		__atomic_fetch_and(&kvm->arch->vpids[vpid / 64], ~BIT(vpid % 64), __ATOMIC_RELAXED);
 }
 
 static int vmx_vcpu_create(struct kvm_vcpu *v)

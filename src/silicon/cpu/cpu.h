@@ -30,10 +30,10 @@ struct jit;
 /*
  * What translated code (jit/) needs of its cpu, addressed through GS.
  */
-#define JIT_JC_SIZE	4096
-#define JIT_GEN_SHIFT	57 /* linear addresses are canonical: bits 63..57 are free */
-#define JIT_GEN_MAX	126
-#define JIT_JC_EMPTY	(127ull << JIT_GEN_SHIFT)
+#define JIT_JC_SIZE   4096
+#define JIT_GEN_SHIFT 57 /* linear addresses are canonical: bits 63..57 are free */
+#define JIT_GEN_MAX   126
+#define JIT_JC_EMPTY  (127ull << JIT_GEN_SHIFT)
 struct jit_jc {
 	u64 tag; /* linear address xor generation << JIT_GEN_SHIFT */
 	const void *code;
@@ -48,12 +48,12 @@ struct jit_cpu {
 	u8 vec;	     /* the guest's vector registers are in the host's: VEC_* of jit/jit.h */
 	u8 vec_was;  /* before the last call to C */
 	u32 host_mxcsr;
-	u16 fl;	     /* status flags: AH as of LAHF, AL = OF */
+	u16 fl; /* status flags: AH as of LAHF, AL = OF */
 	u64 tmp[2];
 	u64 host_gs;
 	unsigned last_gen;
-	bool busy;	/* may run or hold pointers to translations; read by others */
-	bool step;	/* the next instruction is the interpreter's */
+	bool busy; /* may run or hold pointers to translations; read by others */
+	bool step; /* the next instruction is the interpreter's */
 };
 
 /* c.request. The engine looks at the word after every block and REP iteration. */
@@ -154,7 +154,7 @@ struct sil_machine {
 	u8 maxphyaddr;
 	u64 cpuid_bits[SIL_CPUID_BITS / 64]; /* flags of spec/cpuid.def that are on */
 	u64 cr4_supported;		     /* as cpu_cr4_supported */
-	struct jit *jit; /* NULL: the interpreter runs everything */
+	struct jit *jit;		     /* NULL: the interpreter runs everything */
 	struct code_registry *code; /* pages that code was decoded from (interp/codepage.h) */
 	u64 code_epoch; /* pages compared with memory in an older one are compared again; atomic */
 	pthread_mutex_t cpus_lock; /* guards the list and each cpu's shoot-down queue */

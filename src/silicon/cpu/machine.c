@@ -35,8 +35,8 @@ int cpu_machine_create(const struct sil_config *cfg, const struct sil_virt_ops *
 	pthread_mutex_init(&m->cpus_lock, NULL);
 	pthread_mutex_init(&m->split_lock, NULL);
 	r = code_registry_create(m);
-	if (!r && (cfg->engine == SIL_ENGINE_JIT ||
-		   (cfg->engine == SIL_ENGINE_AUTO && jit_supported())))
+	if (!r &&
+	    (cfg->engine == SIL_ENGINE_JIT || (cfg->engine == SIL_ENGINE_AUTO && jit_supported())))
 		r = jit_create(m);
 	if (!r && virt->machine_init)
 		r = virt->machine_init(m);

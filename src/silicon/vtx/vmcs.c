@@ -15,9 +15,9 @@
 	HOMES_SEG(H, CS)                                                                           \
 	HOMES_SEG(H, SS)                                                                           \
 	HOMES_SEG(H, DS)                                                                           \
-	HOMES_SEG(H, FS) HOMES_SEG(H, GS) HOMES_SEG(H, LDTR) HOMES_SEG(H, TR) H(                   \
-		GUEST_GDTR_BASE, s.gdtr.base) H(GUEST_GDTR_LIMIT, s.gdtr.limit) H(GUEST_IDTR_BASE, \
-										  s.idtr.base)     \
+	HOMES_SEG(H, FS)                                                                           \
+	HOMES_SEG(H, GS) HOMES_SEG(H, LDTR) HOMES_SEG(H, TR) H(GUEST_GDTR_BASE, s.gdtr.base) H(    \
+		GUEST_GDTR_LIMIT, s.gdtr.limit) H(GUEST_IDTR_BASE, s.idtr.base)                    \
 		H(GUEST_IDTR_LIMIT, s.idtr.limit) H(GUEST_CR0, s.cr0) H(GUEST_CR3, s.cr3) H(       \
 			GUEST_CR4, s.cr4) H(GUEST_RIP, s.rip) H(GUEST_RFLAGS, s.rflags)            \
 			H(GUEST_SYSENTER_CS, s.sysenter_cs) H(GUEST_SYSENTER_ESP, s.sysenter_esp)  \

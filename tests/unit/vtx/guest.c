@@ -170,19 +170,37 @@ static void init_vmcs(struct guest *g)
 	vmw(g, GUEST_IDTR_LIMIT, 0xfff);
 }
 
+/* @n bytes between two pages that nobody may touch. */
+static u8 *map_guarded(size_t n)
+{
+	u8 *p = mmap(NULL, n + 2 * PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_true(p != MAP_FAILED);
+	assert_int_equal(mprotect(p + PAGE_SIZE, n, PROT_READ | PROT_WRITE), 0);
+	return p + PAGE_SIZE;
+}
+
+static void unmap_guarded(u8 *p, size_t n)
+{
+	munmap(p - PAGE_SIZE, n + 2 * PAGE_SIZE);
+}
+
 void guest_init(struct guest *g)
 {
+	guest_init_engine(g, SIL_ENGINE_INTERP);
+}
+
+void guest_init_engine(struct guest *g, enum sil_engine engine)
+{
 	struct sil_config cfg = {.vendor = SIL_INTEL,
-				 .engine = SIL_ENGINE_INTERP,
+				 .engine = engine,
 				 .tsc_khz = 2000000,
 				 .host = &host,
 				 .host_opaque = g};
 
 	*g = (struct guest){.tsc = 1000, .tsc_step = 1};
-	g->mem = mmap(NULL, GUEST_MEM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	g->pages = mmap(NULL, ROOT_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	assert_true(g->mem != MAP_FAILED && g->pages != MAP_FAILED);
+	g->mem = map_guarded(GUEST_MEM);
+	g->pages = map_guarded(ROOT_PAGES * PAGE_SIZE);
 	assert_int_equal(sil_machine_create(&cfg, &g->m), 0);
 	assert_int_equal(sil_cpu_create(g->m, &g->cpu), 0);
 	g->r = sil_regs(g->cpu);
@@ -194,8 +212,8 @@ void guest_fini(struct guest *g)
 {
 	sil_cpu_destroy(g->cpu);
 	sil_machine_destroy(g->m);
-	munmap(g->mem, GUEST_MEM);
-	munmap(g->pages, ROOT_PAGES * PAGE_SIZE);
+	unmap_guarded(g->mem, GUEST_MEM);
+	unmap_guarded(g->pages, ROOT_PAGES * PAGE_SIZE);
 }
 
 void guest_code(struct guest *g, const u8 *start, const u8 *end)

@@ -60,6 +60,7 @@ struct guest {
 
 /* A 64-bit guest at CPL 0 about to execute CODE, every optional control off but EPT and VPID. */
 void guest_init(struct guest *g);
+void guest_init_engine(struct guest *g, enum sil_engine engine);
 void guest_fini(struct guest *g);
 void *guest_page(struct guest *g); /* zeroed */
 void guest_code(struct guest *g, const u8 *start, const u8 *end);

@@ -433,20 +433,25 @@ u32 check_topic(u32 field)
 	case GUEST_GDTR_BASE:
 	case GUEST_GDTR_LIMIT:
 	case GUEST_IDTR_BASE:
-	case GUEST_IDTR_LIMIT: return T_DTR;
+	case GUEST_IDTR_LIMIT:
+		return T_DTR;
+/* clang-format off */
 #define SEG(s)                     \
 	case GUEST_##s##_SELECTOR: \
 	case GUEST_##s##_BASE:     \
 	case GUEST_##s##_LIMIT:    \
 	case GUEST_##s##_AR_BYTES:
-		SEG(ES)
-		SEG(CS)
-		SEG(SS)
-		SEG(DS)
-		SEG(FS)
-		SEG(GS) SEG(LDTR) SEG(TR)
+	SEG(ES)
+	SEG(CS)
+	SEG(SS)
+	SEG(DS)
+	SEG(FS)
+	SEG(GS)
+	SEG(LDTR)
+	SEG(TR)
 #undef SEG
-			return T_SEG;
+		return T_SEG;
+		/* clang-format on */
 	default: break;
 	}
 	switch (vmcs_type(field)) {

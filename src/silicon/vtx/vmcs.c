@@ -10,23 +10,36 @@
  * Fields with their home in struct isa_cpu. Only what every VM entry loads and every VM exit saves
  * may be here.
  */
-#define HOMES(H)                                                                                   \
-	HOMES_SEG(H, ES)                                                                           \
-	HOMES_SEG(H, CS)                                                                           \
-	HOMES_SEG(H, SS)                                                                           \
-	HOMES_SEG(H, DS)                                                                           \
-	HOMES_SEG(H, FS)                                                                           \
-	HOMES_SEG(H, GS) HOMES_SEG(H, LDTR) HOMES_SEG(H, TR) H(GUEST_GDTR_BASE, s.gdtr.base) H(    \
-		GUEST_GDTR_LIMIT, s.gdtr.limit) H(GUEST_IDTR_BASE, s.idtr.base)                    \
-		H(GUEST_IDTR_LIMIT, s.idtr.limit) H(GUEST_CR0, s.cr0) H(GUEST_CR3, s.cr3) H(       \
-			GUEST_CR4, s.cr4) H(GUEST_RIP, s.rip) H(GUEST_RFLAGS, s.rflags)            \
-			H(GUEST_SYSENTER_CS, s.sysenter_cs) H(GUEST_SYSENTER_ESP, s.sysenter_esp)  \
-				H(GUEST_SYSENTER_EIP, s.sysenter_eip) H(                           \
-					GUEST_PDPTR0, s.pdptr[0]) H(GUEST_PDPTR1, s.pdptr[1])      \
-					H(GUEST_PDPTR2, s.pdptr[2]) H(GUEST_PDPTR3, s.pdptr[3]) H( \
-						GUEST_PENDING_DBG_EXCEPTIONS, s.pending_dbg)       \
-						H(GUEST_INTERRUPTIBILITY_INFO, s.interruptibility) \
-							H(GUEST_ACTIVITY_STATE, s.activity)
+/* clang-format off */
+#define HOMES(H)                                                                           \
+	HOMES_SEG(H, ES)                                                                   \
+	HOMES_SEG(H, CS)                                                                   \
+	HOMES_SEG(H, SS)                                                                   \
+	HOMES_SEG(H, DS)                                                                   \
+	HOMES_SEG(H, FS)                                                                   \
+	HOMES_SEG(H, GS)                                                                   \
+	HOMES_SEG(H, LDTR)                                                                 \
+	HOMES_SEG(H, TR)                                                                   \
+	H(GUEST_GDTR_BASE, s.gdtr.base)                                                    \
+	H(GUEST_GDTR_LIMIT, s.gdtr.limit)                                                  \
+	H(GUEST_IDTR_BASE, s.idtr.base)                                                    \
+	H(GUEST_IDTR_LIMIT, s.idtr.limit)                                                  \
+	H(GUEST_CR0, s.cr0)                                                                \
+	H(GUEST_CR3, s.cr3)                                                                \
+	H(GUEST_CR4, s.cr4)                                                                \
+	H(GUEST_RIP, s.rip)                                                                \
+	H(GUEST_RFLAGS, s.rflags)                                                          \
+	H(GUEST_SYSENTER_CS, s.sysenter_cs)                                                \
+	H(GUEST_SYSENTER_ESP, s.sysenter_esp)                                              \
+	H(GUEST_SYSENTER_EIP, s.sysenter_eip)                                              \
+	H(GUEST_PDPTR0, s.pdptr[0])                                                        \
+	H(GUEST_PDPTR1, s.pdptr[1])                                                        \
+	H(GUEST_PDPTR2, s.pdptr[2])                                                        \
+	H(GUEST_PDPTR3, s.pdptr[3])                                                        \
+	H(GUEST_PENDING_DBG_EXCEPTIONS, s.pending_dbg)                                     \
+	H(GUEST_INTERRUPTIBILITY_INFO, s.interruptibility)                                 \
+	H(GUEST_ACTIVITY_STATE, s.activity)
+/* clang-format on */
 #define HOMES_SEG(H, S)                       \
 	H(GUEST_##S##_SELECTOR, s.seg[S].sel) \
 	H(GUEST_##S##_AR_BYTES, s.seg[S].ar)  \

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * random_blocks [PROGRAMS [SEED]]: random programs of many instructions on both engines from the
+ * same state; registers, flags, memory and instruction counts must agree afterwards. What single
+ * instructions do is compared with the processor by tests/insn; this is about what lies between
+ * them: where flags and vector registers are, jumps, loops, faults in the middle.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../unit/silicon/fake.h"
+#include "silicon/jit/door.h"
+
+#define CODE	   0x1000ul
+#define DATA	   0x10000ul
+#define LEAF	   0x67ull
+#define DATA_PAGES 4
+
+static u64 seed = 1;
+
+static u64 rnd(void)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed;
+}
+
+static unsigned below(unsigned n)
+{
+	return (unsigned)(rnd() >> 33) % n;
+}
+
+static u8 code[PAGE_SIZE], *p;
+
+static void put(unsigned b)
+{
+	*p++ = (u8)b;
+}
+
+/* Any register but RBX (data), RSP, and RBP (loop counter). */
+static unsigned reg(void)
+{
+	static const u8 ok[] = {0, 1, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+	return ok[below(sizeof(ok))];
+}
+
+/* [rbx + disp32], mostly inside the data, at times across pages or outside. */
+static void op_mem(unsigned map, unsigned op, unsigned r, bool w)
+{
+	u32 d = below(100) ? below(DATA_PAGES * PAGE_SIZE - 64)
+			   : DATA_PAGES * PAGE_SIZE - 24 + below(40);
+
+	put(0x40 | w << 3 | r >> 3 << 2);
+	if (map)
+		put(0x0f);
+	put(op);
+	put(0x83 | (r & 7) << 3);
+	memcpy(p, &d, 4);
+	p += 4;
+}
+
+static void op_reg(unsigned map, unsigned op, unsigned r, unsigned rm, bool w)
+{
+	put(0x40 | w << 3 | r >> 3 << 2 | rm >> 3);
+	if (map)
+		put(0x0f);
+	put(op);
+	put(0xc0 | (r & 7) << 3 | (rm & 7));
+}
+
+static unsigned alu(void)
+{
+	return below(8) * 8; /* ADD OR ADC SBB AND SUB XOR CMP */
+}
+
+/* Defines all flags after instructions that leave some undefined. */
+static void define_flags(void)
+{
+	op_reg(0, 0x39, reg(), reg(), true);
+}
+
+static void one(void)
+{
+	unsigned a = reg(), b = reg();
+
+	switch (below(20)) {
+	case 0:
+	case 1: op_reg(0, alu() + 1, a, b, below(2)); break;
+	case 2:
+	case 3: op_mem(0, alu() + 3, a, below(2)); break;
+	case 4: op_mem(0, alu() + 1, a, below(2)); break;
+	case 5: op_mem(0, 0x8b, a, below(2)); break;
+	case 6: op_mem(0, 0x89, a, below(2)); break;
+	case 7: op_reg(0, 0xff, below(2), a, below(2)); break; /* inc, dec */
+	case 8: op_mem(0, 0xff, below(2), below(2)); break;
+	case 9: op_reg(1, 0x90 + below(16), 0, a, false); break; /* setcc */
+	case 10: op_reg(1, 0x40 + below(16), a, b, below(2)); break;
+	case 11: op_mem(1, 0x40 + below(16), a, below(2)); break;
+	case 12: /* push, pop */
+		put(0x40 | a >> 3);
+		put(0x50 | (a & 7));
+		if (below(2))
+			op_reg(0, alu() + 1, a, b, true);
+		put(0x40 | b >> 3);
+		put(0x58 | (b & 7));
+		break;
+	case 13: /* shift by an immediate or CL */
+		if (below(2)) {
+			op_reg(0, 0xc1, below(2) ? 4 : 5, a, below(2));
+			put(below(70));
+		} else {
+			op_reg(0, 0xd3, below(2) ? 4 : 7, a, below(2));
+		}
+		define_flags();
+		break;
+	case 14:
+		op_reg(1, 0xaf, a, b, below(2));
+		define_flags();
+		break;
+	case 15: op_mem(1, below(2) ? 0xb6 : 0xbf, a, below(2)); break;
+	case 16: /* movups, paddd, movups back; addps */
+		op_mem(1, 0x10, a, false);
+		put(0x66);
+		op_reg(1, 0xfe, a, b, false);
+		op_mem(1, 0x11, b, false);
+		break;
+	case 17:
+		op_reg(1, below(2) ? 0x54 : 0x57, a, b, false); /* andps, xorps */
+		if (below(2))
+			op_reg(1, 0x58, a, b, false);
+		break;
+	case 18:
+		put(0xf0);
+		op_mem(0, 0x01, a, below(2));
+		break; /* lock add */
+	default:
+		put(0x50 | RBX);
+		put(0x58 | RDX);
+		break;
+	}
+}
+
+/* A loop around straight code with forward jumps and a call. */
+static void program(void)
+{
+	unsigned n = 4 + below(24), k;
+	u8 *start, *skip;
+
+	p = code;
+	put(0xbd); /* mov ebp, count */
+	put(1 + below(40));
+	put(0);
+	put(0);
+	put(0);
+	start = p;
+	for (k = 0; k < n; k++) {
+		switch (below(8)) {
+		case 0: /* jcc over the next */
+			put(0x70 + below(16));
+			skip = p++;
+			one();
+			*skip = (u8)(p - skip - 1);
+			break;
+		case 1: /* call a function that follows, over a jump */
+			put(0xe8);
+			put(5);
+			put(0);
+			put(0);
+			put(0);
+			put(0xe9);
+			skip = p;
+			p += 4;
+			one();
+			put(0xc3);
+			memcpy(skip, &(u32){(u32)(p - skip - 4)}, 4);
+			break;
+		default: one();
+		}
+	}
+	op_reg(0, 0xff, 1, RBP, true); /* dec rbp; jnz start */
+	put(0x0f);
+	put(0x85);
+	memcpy(p, &(u32){(u32)(start - (p + 4))}, 4);
+	p += 4;
+	put(0xf4);
+}
+
+static void make(struct fake *f, enum sil_engine e)
+{
+	unsigned k;
+
+	fake_engine = e;
+	fake_init(f);
+	f->cpu->c.s.cr3 = fake_page(f);
+	fake_map(f, PG_4L, CODE, 1, ((u64)f->mem + CODE) | LEAF, 7);
+	for (k = 0; k < DATA_PAGES; k++)
+		fake_map(f, PG_4L, DATA + k * PAGE_SIZE, 1,
+			 ((u64)f->mem + DATA + k * PAGE_SIZE) | LEAF, 7);
+}
+
+struct start {
+	u64 gpr[16];
+	u8 vec[16][16];
+	u8 data[DATA_PAGES * PAGE_SIZE];
+};
+
+static enum fake_exit run(struct fake *f, const struct start *s)
+{
+	struct isa_cpu *c = &f->cpu->c;
+	unsigned k;
+
+	fake_mode64(f, 0);
+	memcpy(c->r.gpr, s->gpr, sizeof(s->gpr));
+	for (k = 0; k < 16; k++)
+		memcpy(c->r.vec[k].b, s->vec[k], 16);
+	c->r.x87.mxcsr = 0x1f80;
+	memcpy(f->mem + DATA, s->data, sizeof(s->data));
+	memcpy(f->mem + CODE, code, sizeof(code));
+	sil_memory_written(f->m, (hva_t)f->mem + CODE, PAGE_SIZE);
+	f->cpu->n.instructions = 0;
+	c->s.rip = CODE;
+	return fake_run(f);
+}
+
+static bool same(const struct fake *a, const struct fake *b, enum fake_exit xa, enum fake_exit xb)
+{
+	const struct isa_cpu *c = &a->cpu->c, *d = &b->cpu->c;
+	bool ok = xa == xb;
+	unsigned k;
+
+	ok &= !memcmp(c->r.gpr, d->r.gpr, sizeof(c->r.gpr)) && c->s.rip == d->s.rip;
+	ok &= isa_flags(c) == isa_flags(d);
+	for (k = 0; k < 16; k++)
+		ok &= !memcmp(c->r.vec[k].b, d->r.vec[k].b, 32);
+	ok &= !memcmp(a->mem + DATA, b->mem + DATA, DATA_PAGES * PAGE_SIZE);
+	ok &= a->cpu->n.instructions == b->cpu->n.instructions;
+	if (xa == X_EXCEPTION && ok)
+		ok = a->ev.vector == b->ev.vector && a->ev.error == b->ev.error &&
+		     a->ev.payload == b->ev.payload;
+	return ok;
+}
+
+static void report(const char *name, const struct fake *f, enum fake_exit x)
+{
+	const struct isa_cpu *c = &f->cpu->c;
+	unsigned k;
+
+	printf("%s: exit %d vector %u rip %llx flags %llx insns %llu\n", name, x, f->ev.vector,
+	       (unsigned long long)c->s.rip, (unsigned long long)isa_flags(c),
+	       (unsigned long long)f->cpu->n.instructions);
+	for (k = 0; k < 16; k++)
+		printf(" %llx", (unsigned long long)c->r.gpr[k]);
+	printf("\n");
+}
+
+int main(int argc, char **argv)
+{
+	unsigned n = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 0) : 3000, k, i, bad = 0;
+	unsigned faults = 0, round;
+	u64 total = 0;
+	static struct fake a, b;
+	static struct start s;
+
+	if (!jit_supported())
+		return 77;
+	if (argc > 2)
+		seed = strtoull(argv[2], NULL, 0);
+	make(&a, SIL_ENGINE_INTERP);
+	make(&b, SIL_ENGINE_JIT);
+	for (k = 0; k < n && bad < 3; k++) {
+		u64 this = seed = k * 0x9e3779b97f4a7c15ull + (argc > 2 ? seed : 1);
+
+		memset(code, 0xf4, sizeof(code));
+		program();
+		for (i = 0; i < 16; i++)
+			s.gpr[i] = below(3) ? rnd() : below(64);
+		s.gpr[RBX] = DATA;
+		s.gpr[RSP] = DATA + 2 * PAGE_SIZE + 8 * below(16);
+		for (i = 0; i < sizeof(s.vec); i++)
+			((u8 *)s.vec)[i] = (u8)rnd();
+		for (i = 0; i < sizeof(s.data); i += 8)
+			memcpy(s.data + i, &(u64){rnd()}, 8);
+		/* The second time the TLB and the translations are there. */
+		for (round = 0; round < 2; round++) {
+			enum fake_exit xa = run(&a, &s), xb = run(&b, &s);
+
+			faults += xa == X_EXCEPTION;
+			total += b.cpu->n.instructions;
+			if (same(&a, &b, xa, xb))
+				continue;
+			bad++;
+			printf("MISMATCH program %u, seed %llx, round %u\n", k,
+			       (unsigned long long)this, round);
+			report("interp", &a, xa);
+			report("jit", &b, xb);
+			for (i = 0; i < (unsigned)(p - code); i++)
+				printf("%02x", code[i]);
+			printf("\n");
+			break;
+		}
+	}
+	printf("%u programs, %llu instructions, %u runs ended by a fault, %u with differences\n", k,
+	       (unsigned long long)total, faults, bad);
+	fake_fini(&a);
+	fake_fini(&b);
+	return bad != 0;
+}

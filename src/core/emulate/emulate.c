@@ -6,6 +6,7 @@
 
 #include "base/guard.h"
 #include "core/emulate/emulate_impl.h"
+#include "core/smm.h"
 #include "isa/flags.h"
 
 /* A TLB that never answers, so that every access comes to our callbacks. */
@@ -284,6 +285,9 @@ static int emulate(struct kvm_vcpu *v, unsigned flags)
 		return inject(v, &e->c.fault);
 	if (r)
 		return kvm_handle_emulation_failure(v, flags);
+	/* All state is another afterwards: nothing here is to be written back. */
+	if (kvm_is_smm(v) && e->nbytes >= 2 && e->bytes[0] == 0x0f && e->bytes[1] == 0xaa)
+		return kvm_emulate_rsm(v);
 	if (flags & EMUL_SKIP) {
 		kvm_rip_write(v, (e->c.s.rip + e->insn.len) & e->c.rip_mask);
 		return 1;

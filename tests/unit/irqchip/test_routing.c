@@ -2,6 +2,7 @@
 /* GSI routing, MSIs, split irqchip. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -224,12 +225,14 @@ static void test_none(void **state)
 }
 
 static bool stop;
+static unsigned rounds; /* of all senders; atomic */
 
 static void *sender(void *arg)
 {
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
 		irq_set(kvm, IRQ_SOURCE_USER, 3, 1);
 		irq_set(kvm, IRQ_SOURCE_USER, 7, 1);
+		__atomic_fetch_add(&rounds, 1, __ATOMIC_RELEASE);
 	}
 	return NULL;
 }
@@ -240,6 +243,7 @@ static void test_concurrent(void **state)
 	struct kvm_irq_routing_entry e[2] = {msi(3, 0xfee00000, 0, 0x42),
 					     msi(7, 0xfee01000, 0, 0x43)};
 	pthread_t t[2];
+	unsigned before;
 
 	stop = false;
 	for (unsigned i = 0; i < 2; i++)
@@ -248,6 +252,11 @@ static void test_concurrent(void **state)
 		assert_int_equal(vm_set_gsi_routing(kvm, e, i & 1 ? 2 : 1, 0), 0);
 		apic_write(v, APIC_LDR, (u32)(i & 7) << 24);
 	}
+	/* On a busy machine the senders may not have run yet: see a round that began after the last
+	 * change (of two rounds that end now one may have begun before it, for each sender). */
+	before = __atomic_load_n(&rounds, __ATOMIC_ACQUIRE);
+	while (__atomic_load_n(&rounds, __ATOMIC_ACQUIRE) - before < 3)
+		sched_yield();
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < 2; i++)
 		pthread_join(t[i], NULL);

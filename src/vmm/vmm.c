@@ -177,11 +177,12 @@ static int set_cpuid(struct vmm *vmm, struct vmm_vcpu *v)
 {
 	const unsigned max = 256;
 	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + max * sizeof(c->entries[0]));
-	int r;
+	int r, deadline;
 
 	if (!c)
 		return -1;
 	c->nent = max;
+	deadline = vmm->sys->ioctl(vmm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER);
 	r = vmm->sys->ioctl(vmm->kvm_fd, KVM_GET_SUPPORTED_CPUID, (unsigned long)c);
 	for (u32 i = 0; !r && i < c->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &c->entries[i];
@@ -190,6 +191,10 @@ static int set_cpuid(struct vmm *vmm, struct vmm_vcpu *v)
 			e->ebx = (e->ebx & 0x0000ffff) | v->index << 24 |
 				 MIN(vmm->opt->cpus, 255u) << 16;
 			e->ecx |= 1u << 31; /* hypervisor */
+			/* Before Linux 6.14 KVM has it without saying so in CPUID. Kernels without it
+			 * calibrate the APIC timer instead, which a slow processor's noise defeats. */
+			if (deadline > 0)
+				e->ecx |= 1u << 24;
 			e->edx |= vmm->opt->cpus > 1 ? 1u << 28 : 0;
 		}
 		if (e->function == 0xb || e->function == 0x1f)

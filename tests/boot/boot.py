@@ -126,6 +126,20 @@ def stress():
         fail("smpstress failed")
 
 
+def noept():
+    """Shadow paging, with processes that switch; the second processor starts in emulated real mode."""
+    with tempfile.TemporaryDirectory() as d:
+        image = with_programs(d, "smpstress", "ctxswitch")
+        out = linux("smpstress 3; ctxswitch 8 100", cpus=2, image=image,
+                    options=("--param", "kvm_intel.ept=0"))
+    if "no error" not in out or "us a switch" not in out or "FAILED" in out:
+        fail("programs failed under shadow paging")
+
+
+def nounrestricted():
+    linux("true", cpus=2, options=("--param", "kvm_intel.unrestricted_guest=0"))
+
+
 def disk():
     with tempfile.TemporaryDirectory() as d:
         path = os.path.join(d, "disk")

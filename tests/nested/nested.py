@@ -1,0 +1,36 @@
+#!/usr/bin/env python3
+"""Runs a group of the guest test hypervisor's tests under each set of parameters.
+
+usage: nested.py KVMLESS IMAGE GROUP
+"""
+import subprocess
+import sys
+
+SETS = (
+    [],
+    ["--param", "kvm_intel.enable_shadow_vmcs=0"],
+    ["--param", "kvm_intel.ept=0"],
+)
+
+
+def main():
+    kvmless, image, group = sys.argv[1:]
+    bad = 0
+    for params in SETS:
+        command = [kvmless, "boot", "--memory", "128M", "--timeout", "80", "--append", f"group={group}",
+                   "--param", "kvm_intel.nested=1", *params, image]
+        r = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                           errors="replace", timeout=90)
+        print(f"== {' '.join(params) or 'defaults'}: status {r.returncode}")
+        lines = [line.rstrip() for line in r.stdout.splitlines()]
+        for line in lines:
+            if not line.startswith("PASS"):
+                print(line)
+        if r.returncode or not any(line.startswith("RESULT") for line in lines):
+            print(r.stderr[-2000:])
+            bad += 1
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,6 +12,18 @@
 #include "silicon/jit/door.h"
 #include "silicon/paging/tlb.h"
 
+/* What cannot be had is no error if it was not asked for by name. */
+static int translator(struct sil_machine *m)
+{
+	int r = jit_supported() ? jit_create(m) : -ENOTSUP;
+
+	if (r && m->cfg.engine == SIL_ENGINE_AUTO) {
+		base_log(LOG_INFO, "no translator on this host (%d): guests are interpreted", r);
+		return 0;
+	}
+	return r;
+}
+
 int cpu_machine_create(const struct sil_config *cfg, const struct sil_virt_ops *virt,
 		       struct sil_machine **out)
 {
@@ -35,9 +47,8 @@ int cpu_machine_create(const struct sil_config *cfg, const struct sil_virt_ops *
 	pthread_mutex_init(&m->cpus_lock, NULL);
 	pthread_mutex_init(&m->split_lock, NULL);
 	r = code_registry_create(m);
-	if (!r &&
-	    (cfg->engine == SIL_ENGINE_JIT || (cfg->engine == SIL_ENGINE_AUTO && jit_supported())))
-		r = jit_create(m);
+	if (!r && cfg->engine != SIL_ENGINE_INTERP)
+		r = translator(m);
 	if (!r && virt->machine_init)
 		r = virt->machine_init(m);
 	if (r) {

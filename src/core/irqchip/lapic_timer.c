@@ -240,11 +240,15 @@ void lapic_timer_restore(struct lapic *a, u32 count)
 		tmict = lapic_reg(a, APIC_TMICT);
 		a->period_ns = cycles_to_ns(a, tmict);
 		limit_period(a);
-		/* A one-shot timer whose count is 0 has fired before the save. */
+		/*
+		 * A one-shot timer whose count is 0 fires once more: it may be that it had not
+		 * fired, and that who saved it left the count out (QEMU does). Guests bear one
+		 * interrupt too many; one that never comes stops them.
+		 */
 		left = MIN(cycles_to_ns(a, count), a->period_ns);
 		if (!left && a->timer_mode == APIC_TIMER_PERIODIC)
 			left = a->period_ns;
-		set_expiry(a, left ? kvm_now_ns(a->v->kvm) + left : KTIMER_NEVER);
+		set_expiry(a, a->period_ns ? kvm_now_ns(a->v->kvm) + left : KTIMER_NEVER);
 	}
 	pthread_mutex_unlock(&a->timer_lock);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/irqchip/irqchip.h"
 #include "core/memslot.h"
 #include "core/pv.h"
 #include "core/service.h"
@@ -266,6 +267,7 @@ void pv_vcpu_reset(struct kvm_vcpu *v)
 	pv->system_time_msr = 0;
 	pv->steal_msr = 0;
 	pv->eoi_msr = 0;
+	pv->eoi_pending = false;
 	pv->poll_control = 1;
 	pv->guest_paused_request = false;
 }
@@ -282,6 +284,7 @@ int pv_get_msr(struct kvm_vcpu *v, struct msr_access *m)
 	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_SYSTEM_TIME_NEW: m->data = pv->system_time_msr; return 0;
 	case MSR_KVM_STEAL_TIME: m->data = pv->steal_msr; return 0;
+	case MSR_KVM_PV_EOI_EN: m->data = pv->eoi_msr; return 0;
 	case MSR_KVM_POLL_CONTROL: m->data = pv->poll_control; return 0;
 	}
 	return -EINVAL;
@@ -312,6 +315,7 @@ int pv_set_msr(struct kvm_vcpu *v, struct msr_access *m)
 			kvm_make_request(v, REQ_STEAL_UPDATE);
 		}
 		return 0;
+	case MSR_KVM_PV_EOI_EN: return lapic_set_pv_eoi(v, m->data);
 	case MSR_KVM_POLL_CONTROL:
 		if (m->data & ~1ull)
 			return -EINVAL;

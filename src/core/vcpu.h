@@ -49,6 +49,7 @@ struct pv_state {
 	u64 steal_last;	   /* run delay already reported, ns */
 	u64 steal_next_ns; /* when to look again */
 	u64 eoi_msr;
+	bool eoi_pending; /* the guest may be ending an interrupt in memory */
 	u64 poll_control;
 	bool enforce; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
 };
@@ -253,6 +254,15 @@ static inline bool is_guest_mode(const struct kvm_vcpu *v)
 static inline bool kvm_init_blocked(struct kvm_vcpu *v)
 {
 	return v->arch->smm || (v->kvm->ops->nested && v->kvm->ops->nested->init_blocked(v));
+}
+
+/* irqchip/lapic_pv_eoi.c: did the guest end the interrupt, or not? */
+void lapic_pv_eoi_sync(struct kvm_vcpu *v);
+/* After each exit, and before the APIC's registers are looked at. */
+static inline void lapic_pv_eoi_from_guest(struct kvm_vcpu *v)
+{
+	if (unlikely(v->arch->pv.eoi_pending))
+		lapic_pv_eoi_sync(v);
 }
 
 #endif

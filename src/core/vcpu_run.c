@@ -250,6 +250,8 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 		if (v->mp_state != KVM_MP_STATE_RUNNABLE)
 			return 1;
 		kvm_check_and_inject_events(v, &need_exit);
+		if (v->arch->pv.eoi_msr)
+			lapic_pv_eoi_to_guest(v);
 		if (window)
 			ops->enable_irq_window(v);
 		if (unlikely(v->arch->pv.steal_msr))
@@ -257,6 +259,7 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 	}
 	ret = mmu_reload(v);
 	if (unlikely(ret)) {
+		lapic_pv_eoi_from_guest(v);
 		ops->cancel_injection(v);
 		return ret;
 	}
@@ -267,6 +270,7 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 	vcpu_enter_guest_mode(v);
 	if (unlikely(vcpu_must_leave(v))) {
 		vcpu_leave_guest_mode(v);
+		lapic_pv_eoi_from_guest(v);
 		ops->cancel_injection(v);
 		return 1;
 	}
@@ -278,6 +282,7 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 	v->arch->ran = true;
 	fast = ops->vcpu_run(v);
 	vcpu_leave_guest_mode(v);
+	lapic_pv_eoi_from_guest(v);
 	kvm_stat_inc(v, exits);
 	return ops->handle_exit(v, fast);
 }

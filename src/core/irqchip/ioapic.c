@@ -170,11 +170,17 @@ static void pin_eoi(struct ioapic *io, unsigned pin, bool level)
 	}
 }
 
+bool ioapic_has_vector(const struct kvm *kvm, u8 vector)
+{
+	return __atomic_load_n(&kvm->ioapic->vectors[vector >> 6], __ATOMIC_ACQUIRE) &
+	       BIT(vector & 63);
+}
+
 void ioapic_eoi(struct kvm_vcpu *v, u8 vector, bool level)
 {
 	struct ioapic *io = v->kvm->ioapic;
 
-	if (!(__atomic_load_n(&io->vectors[vector >> 6], __ATOMIC_ACQUIRE) & BIT(vector & 63)))
+	if (!ioapic_has_vector(v->kvm, vector))
 		return;
 	pthread_mutex_lock(&io->lock);
 	for (unsigned i = 0; i < IOAPIC_PINS; i++) {

@@ -81,6 +81,10 @@ void ioapic_destroy(struct kvm *kvm);
 void ioapic_unplug(struct kvm *kvm);
 int ioapic_set_irq(struct kvm *kvm, unsigned pin, unsigned source, int level);
 void ioapic_eoi(struct kvm_vcpu *v, u8 vector, bool level);
+/* Does an entry of the IOAPIC use the vector? */
+bool ioapic_has_vector(const struct kvm *kvm, u8 vector);
+/* Would irqchip_eoi do anything? */
+bool irqchip_eoi_matters(const struct kvm_vcpu *v, u8 vector, bool level);
 void ioapic_get(struct kvm *kvm, struct kvm_ioapic_state *s);
 void ioapic_set(struct kvm *kvm, const struct kvm_ioapic_state *s);
 

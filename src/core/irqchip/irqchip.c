@@ -233,6 +233,11 @@ void irqchip_eoi(struct kvm_vcpu *v, u8 vector, bool level)
 	}
 }
 
+bool irqchip_eoi_matters(const struct kvm_vcpu *v, u8 vector, bool level)
+{
+	return level || (v->kvm->irqchip_kernel && ioapic_has_vector(v->kvm, vector));
+}
+
 /* ---- vCPU loop ---- */
 
 /* Vector of an external controller: the PIC, or user space's by KVM_INTERRUPT. -1: none. */

@@ -59,6 +59,10 @@ void lapic_clear_irr(struct kvm_vcpu *v, u8 vector);
 u64 lapic_timer_expires(struct kvm_vcpu *v);
 /* The vCPU thread calls it before each entry: delivers timer interrupts that are due. */
 void lapic_sync(struct kvm_vcpu *v);
+/* PV EOI (core/irqchip/lapic_pv_eoi.c), vCPU thread. MSR write: 0 or -EINVAL. */
+int lapic_set_pv_eoi(struct kvm_vcpu *v, u64 msr);
+/* Events have been injected: the guest may leave out the EOI of what is in service. */
+void lapic_pv_eoi_to_guest(struct kvm_vcpu *v);
 int lapic_get_state(struct kvm_vcpu *v, struct kvm_lapic_state *s);
 int lapic_set_state(struct kvm_vcpu *v, const struct kvm_lapic_state *s);
 /* INIT and SIPI that have arrived, for the vCPU loop (SDM vol. 3A, 9.4): takes them. @sipi_vector

@@ -257,10 +257,15 @@ void lapic_clear_irr(struct kvm_vcpu *v, u8 vector)
 	clear_irr(v->apic, vector);
 }
 
+int lapic_highest_isr(const struct lapic *a)
+{
+	return a->isr_count ? find_highest(a, APIC_ISR) : -1;
+}
+
 /* SDM vol. 3A, 11.8.5. */
 void lapic_do_eoi(struct lapic *a)
 {
-	int vec = a->isr_count ? find_highest(a, APIC_ISR) : -1;
+	int vec = lapic_highest_isr(a);
 	bool level;
 
 	if (vec < 0)

@@ -110,6 +110,8 @@ int lapic_reg_write(struct lapic *a, unsigned off, u32 val);
 void lapic_set_spiv(struct lapic *a, u32 val);
 void lapic_set_version(struct lapic *a);
 void lapic_do_eoi(struct lapic *a);
+/* The vector in service, -1 if none. */
+int lapic_highest_isr(const struct lapic *a);
 
 /* lapic_timer.c */
 void lapic_timer_init(struct lapic *a);

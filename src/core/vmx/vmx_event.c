@@ -208,17 +208,18 @@ void vmx_recover_nmi_blocking(struct kvm_vcpu *v)
 
 void vmx_update_exception_bitmap(struct kvm_vcpu *v)
 {
-	/* #UD: other vendors' hypercalls. #MC: the processor's report of missing memory. */
-	u32 eb = 1u << X86_UD | 1u << X86_MC;
+	/*
+	 * #UD: other vendors' hypercalls. #MC: the processor's report of missing memory. #DB and
+	 * #AC: their own delivery can raise them again, without end and without a window for an
+	 * interrupt; an exit in between gives one.
+	 */
+	u32 eb = 1u << X86_UD | 1u << X86_MC | 1u << X86_DB | 1u << X86_AC_VEC;
 
 	if (!vmx_of(v)->config->ept)
 		eb |= 1u << X86_PF_VEC;
-	if (v->arch->guest_debug & KVM_GUESTDBG_ENABLE) {
-		if (v->arch->guest_debug & KVM_GUESTDBG_USE_SW_BP)
-			eb |= 1u << X86_BP;
-		if (v->arch->guest_debug & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP))
-			eb |= 1u << X86_DB;
-	}
+	if (v->arch->guest_debug & KVM_GUESTDBG_ENABLE &&
+	    v->arch->guest_debug & KVM_GUESTDBG_USE_SW_BP)
+		eb |= 1u << X86_BP;
 	/* Either hypervisor's wish makes it an exit; which of them gets it is decided then. */
 	if (is_guest_mode(v))
 		eb |= (u32)V12(vmcs12_of(v), EXCEPTION_BITMAP);

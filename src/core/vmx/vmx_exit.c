@@ -42,6 +42,22 @@ static int handle_ud(struct kvm_vcpu *v)
 	return 1;
 }
 
+/* The guest gets the #DB that its exit has taken away. */
+static void requeue_db(struct kvm_vcpu *v, u64 dr6)
+{
+	u32 type = kvm_exit_info_2(v) & INTR_INFO_TYPE_MASK;
+
+	/* The exit of INT1 is a fault on it, its #DB is a trap (SDM, 28.2.1 and 26.2). */
+	if (type == INTR_TYPE_PRIV_SW_EXC)
+		vmx_skip_emulated_instruction(v);
+	else if (vmx_get_interrupt_shadow(v) && kvm_get_rflags(v) & X86_TF &&
+		 !(vmcs_read(v, GUEST_IA32_DEBUGCTL) & BIT(1)))
+		/* An entry with TF in a shadow needs the step pending (SDM, 27.3.1.5). */
+		vmcs_write(v, GUEST_PENDING_DBG_EXCEPTIONS,
+			   vmcs_read(v, GUEST_PENDING_DBG_EXCEPTIONS) | DR6_BS);
+	kvm_queue_exception_p(v, X86_DB, dr6);
+}
+
 static int handle_db_or_bp(struct kvm_vcpu *v, unsigned vector)
 {
 	struct kvm_run *run = v->run;
@@ -50,7 +66,7 @@ static int handle_db_or_bp(struct kvm_vcpu *v, unsigned vector)
 		u64 dr6 = kvm_exit_info_1(v);
 
 		if (!(v->arch->guest_debug & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP))) {
-			kvm_queue_exception_p(v, X86_DB, dr6);
+			requeue_db(v, dr6);
 			return 1;
 		}
 		run->debug.arch.dr6 = dr6 | DR6_ACTIVE_LOW;
@@ -93,6 +109,10 @@ static int handle_exception(struct kvm_vcpu *v)
 		u64 data[3] = {vmx_of(v)->idt_vectoring_info, info, error};
 
 		return kvm_exit_internal_error(v, KVM_INTERNAL_ERROR_SIMUL_EX, data, 3);
+	}
+	if (vector == X86_AC_VEC) {
+		kvm_queue_exception_e(v, X86_AC_VEC, error);
+		return 1;
 	}
 	if (vector == X86_DB || vector == X86_BP)
 		return handle_db_or_bp(v, vector);

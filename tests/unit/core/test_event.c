@@ -109,6 +109,48 @@ static void test_nmi_count(void **state)
 	assert_int_equal(t.v[0]->arch->nmi_pending, 1);
 }
 
+/*
+ * Single steps around instructions that leave a shadow, and INT1: where the handler is told that
+ * the step ended. From the manual: STI holds back interrupts alone (SDM vol. 2, STI), MOV to SS
+ * debug traps as well (vol. 3A, 6.8.3), INT1 is a trap.
+ */
+static void test_db_in_shadow(void **state)
+{
+	static const struct {
+		u8 code[6];
+		u64 flags;
+		unsigned ip[2];
+	} cases[] = {
+		{{0xfb, 0x90, 0x90, 0xf4}, X86_TF, {0x1001, 0x1002}},	    /* sti */
+		{{0x8e, 0xd0, 0x90, 0x90, 0xf4}, X86_TF, {0x1003, 0x1004}}, /* mov ss,ax */
+		{{0xf1, 0x90, 0xf1, 0xf4}, 0, {0x1001, 0x1003}},	    /* int1 */
+		{{0xfb, 0xf1, 0xf1, 0xf4}, 0, {0x1002, 0x1003}},	    /* sti; int1 */
+	};
+	static const u8 handler[] = {0xe6, 0x10, 0xcf}; /* out 0x10,al; iret */
+	struct kvm_run *run = t.v[0]->run;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct kvm_regs r;
+
+		test_vm_code(&t, 0, cases[i].code, sizeof(cases[i].code));
+		vcpu_get_regs(t.v[0], &r);
+		r.rax = 0;
+		r.rflags |= cases[i].flags;
+		assert_int_equal(vcpu_set_regs(t.v[0], &r), 0);
+		memcpy(t.mem + 0x2000, handler, sizeof(handler));
+		*(u32 *)(t.mem + X86_DB * 4) = 0x2000;
+		for (unsigned k = 0; k < 2; k++) {
+			assert_int_equal(vcpu_run(t.v[0]), 0);
+			assert_int_equal(run->exit_reason, KVM_EXIT_IO);
+			assert_int_equal(*(u16 *)(t.mem + 0x8000 - 6), cases[i].ip[k]);
+		}
+		/* Ends the OUT; then nothing is left over for the next. */
+		run->immediate_exit = 1;
+		assert_int_equal(vcpu_run(t.v[0]), -EINTR);
+		run->immediate_exit = 0;
+	}
+}
+
 static void test_events_abi(void **state)
 {
 	struct kvm_enable_cap cap = {.cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = {1}};
@@ -145,6 +187,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_triple_fault, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_db_payload, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_injection, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_db_in_shadow, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nmi_count, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_events_abi, setup, teardown),
 	};

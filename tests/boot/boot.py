@@ -159,6 +159,36 @@ def disk():
             fail("what the guest wrote is not in the file")
 
 
+def footprint():
+    """Memory outside the guest's: below 100 MiB for 512 MiB of guest memory, at the shell."""
+    if not os.path.exists(vmlinux):
+        skip("no guests: make guests")
+    size = 512 << 20
+    p = subprocess.Popen([kvmless, "boot", "--memory", "512M", "--initrd", initrd, "--append", "console=ttyS0",
+                          vmlinux], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        for line in p.stdout:
+            if b"BusyBox" in line:
+                break
+        else:
+            fail("no shell")
+        outside = guest = 0
+        with open(f"/proc/{p.pid}/smaps") as f:
+            for line in f:
+                m = re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line)
+                if m:
+                    is_guest = int(m[2], 16) - int(m[1], 16) >= size
+                elif line.startswith("Pss:"):
+                    kib = int(line.split()[1])
+                    guest, outside = (guest + kib, outside) if is_guest else (guest, outside + kib)
+    finally:
+        p.kill()
+        p.wait()
+    print(f"guest memory {guest >> 10} MiB, everything else {outside >> 10} MiB")
+    if not guest or outside >= 100 << 10:
+        fail("more than 100 MiB outside of guest memory, or no guest memory found")
+
+
 def reboot():
     linux("reboot -f; sleep 30", ends=False)
 

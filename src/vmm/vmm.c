@@ -191,8 +191,9 @@ static int set_cpuid(struct vmm *vmm, struct vmm_vcpu *v)
 			e->ebx = (e->ebx & 0x0000ffff) | v->index << 24 |
 				 MIN(vmm->opt->cpus, 255u) << 16;
 			e->ecx |= 1u << 31; /* hypervisor */
-			/* Before Linux 6.14 KVM has it without saying so in CPUID. Kernels without it
-			 * calibrate the APIC timer instead, which a slow processor's noise defeats. */
+			/* Before Linux 6.14 KVM has it without saying so in CPUID. Kernels without
+			 * it calibrate the APIC timer instead, which a slow processor's noise
+			 * defeats. */
 			if (deadline > 0)
 				e->ecx |= 1u << 24;
 			e->edx |= vmm->opt->cpus > 1 ? 1u << 28 : 0;
@@ -243,13 +244,20 @@ static int set_lint(struct vmm *vmm, struct vmm_vcpu *v)
  */
 static int set_msrs(struct vmm *vmm, struct vmm_vcpu *v)
 {
-	struct {
-		struct kvm_msrs h;
-		struct kvm_msr_entry e[2];
-	} m = {.h = {.nmsrs = 2},
-	       .e = {{.index = 0x1a0, .data = 1}, {.index = 0x2ff, .data = 0x806}}};
+	static const struct kvm_msr_entry entries[] = {
+		{.index = 0x1a0, .data = 1},
+		{.index = 0x2ff, .data = 0x806},
+	};
+	struct kvm_msrs *m = calloc(1, sizeof(*m) + sizeof(entries));
+	int r;
 
-	return vmm->sys->ioctl(v->fd, KVM_SET_MSRS, (unsigned long)&m) == 2 ? 0 : -1;
+	if (!m)
+		return -1;
+	m->nmsrs = ARRAY_SIZE(entries);
+	memcpy(m->entries, entries, sizeof(entries));
+	r = vmm->sys->ioctl(v->fd, KVM_SET_MSRS, (unsigned long)m);
+	free(m);
+	return r == (int)ARRAY_SIZE(entries) ? 0 : -1;
 }
 
 static int vcpu_create(struct vmm *vmm, struct vmm_vcpu *v, unsigned index,

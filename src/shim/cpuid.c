@@ -4,7 +4,8 @@
  * or which vendor's it is. Where the answer would not be the virtual processor's, the CPUID
  * instructions in the program's own code (not in its libraries) become UD2, and SIGILL answers:
  * vendor, family and model, VMX and SVM as the virtual processor, all else as the real one, since
- * programs choose code for themselves by it.
+ * programs choose code for themselves by it. The places of XSAVE's components are the virtual
+ * processor's too: QEMU reads KVM_GET_XSAVE's buffer and makes its guest's CPUID by them.
  *
  * CPUID faulting (arch_prctl(ARCH_CPUID_FAULT)) would take the C library's own uses with it and
  * exists on few hosts; patching needs nothing of the host.
@@ -37,6 +38,9 @@
 static u64 patched[MAX_PATCHES];
 static unsigned npatched;
 static struct kvm_cpuid_entry2 leaf0, leaf1; /* the virtual processor's */
+#define LEAF_XSAVE	 0xd
+#define XSAVE_COMPONENTS 64
+static u32 xsave[XSAVE_COMPONENTS][3]; /* its leaf 0DH from subleaf 2: size, offset, flags */
 static bool is_amd;
 
 static void answer(u32 leaf, u32 subleaf, u32 *r)
@@ -53,6 +57,10 @@ static void answer(u32 leaf, u32 subleaf, u32 *r)
 		r[2] = is_amd ? r[2] & ~LEAF_VMX : r[2] | LEAF_VMX;
 		break;
 	case 0x80000001: r[2] = is_amd ? r[2] | LEAF_SVM : r[2] & ~LEAF_SVM; break;
+	case LEAF_XSAVE:
+		if (subleaf < XSAVE_COMPONENTS && xsave[subleaf][0])
+			memcpy(r, xsave[subleaf], sizeof(xsave[subleaf]));
+		break;
 	default: break;
 	}
 }
@@ -84,6 +92,13 @@ static bool native_will_do(void)
 	__cpuid(0, a, b, c, d);
 	if (b != leaf0.ebx || c != leaf0.ecx || d != leaf0.edx)
 		return false;
+	for (unsigned i = 2; i < XSAVE_COMPONENTS; i++) {
+		if (!xsave[i][0])
+			continue;
+		__cpuid_count(LEAF_XSAVE, i, a, b, c, d);
+		if (a != xsave[i][0] || b != xsave[i][1])
+			return false;
+	}
 	if (!is_amd) {
 		__cpuid(1, a, b, c, d);
 		return c & LEAF_VMX;
@@ -106,6 +121,9 @@ static bool load_virtual(void)
 			leaf0 = e[i];
 		else if (e[i].function == 1)
 			leaf1 = e[i];
+		else if (e[i].function == LEAF_XSAVE && e[i].index >= 2 &&
+			 e[i].index < XSAVE_COMPONENTS)
+			memcpy(xsave[e[i].index], &e[i].eax, sizeof(xsave[0]));
 	}
 	is_amd = leaf0.ebx == 0x68747541; /* "Auth" */
 	free(e);

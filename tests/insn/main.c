@@ -102,7 +102,7 @@ static void forgive(const struct instance *in, struct tstate *want, const struct
 	case ZYDIS_MNEMONIC_MASKMOVQ:
 		if (want->faulted)
 			want->x87 = got->x87;
-		/* fall through */
+		fallthrough;
 	case ZYDIS_MNEMONIC_MASKMOVDQU:
 	case ZYDIS_MNEMONIC_VMASKMOVDQU:
 		/* Faults on bytes whose mask is 0 are each implementation's own. */

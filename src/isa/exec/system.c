@@ -380,9 +380,10 @@ void exec_serialize(struct isa_cpu *c, const struct isa_insn *i)
 
 void exec_getsec(struct isa_cpu *c, const struct isa_insn *i)
 {
-	c->ops->intercept(c, ICPT_GETSEC, 0);
+	/* Unlike other instructions that always exit, it does so only where it is not undefined. */
 	if (!(c->s.cr4 & CR4_SMXE))
 		isa_raise(c, X86_UD);
+	c->ops->intercept(c, ICPT_GETSEC, 0);
 	isa_raise_err(c, X86_GP, 0);
 }
 

@@ -237,10 +237,6 @@ def split_smp(tmp):
     boots(tmp, ["-M", "microvm", "-smp", "2"], expect="cpus-2")
 
 
-def off_smp(tmp):
-    boots(tmp, ["-M", "q35,kernel-irqchip=off", "-smp", "2"], expect="cpus-2")
-
-
 def models(tmp):
     """Models: QEMU ends (enforce) if what it asks for is not there."""
     for model in ("host", "kvm64", "Nehalem", "Skylake-Client-noTSX-IBRS"):
@@ -385,7 +381,7 @@ def vga(tmp):
         m.close()
 
 
-CASES = [disk_ahci, disk_virtio, disk_ide, smp, split_smp, off_smp, models, monitor, reset, powerdown,
+CASES = [disk_ahci, disk_virtio, disk_ide, smp, split_smp, models, monitor, reset, powerdown,
          migrate, vga, hidden]
 
 

@@ -147,6 +147,12 @@ static void store_exit_info(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 q
 	V12_SET(v12, VM_EXIT_INSTRUCTION_LEN, vmcs_read(v, VM_EXIT_INSTRUCTION_LEN));
 	V12_SET(v12, IDT_VECTORING_INFO_FIELD, vectoring_info(v, reason, intr_info));
 	V12_SET(v12, VM_EXIT_INTR_INFO, intr_info);
+	/* 28.2.3, 26.3: an IRET that faulted has ended NMI blocking, which L0 has restored for
+	 * itself. */
+	if (((intr_info & INTR_INFO_VALID) && (intr_info & INTR_INFO_UNBLOCK_NMI)) ||
+	    (reason == EXIT_REASON_EPT_VIOLATION && (qualification & EPT_VIOLATION_NMI_UNBLOCK)))
+		V12_SET(v12, GUEST_INTERRUPTIBILITY_INFO,
+			V12(v12, GUEST_INTERRUPTIBILITY_INFO) & ~GUEST_INTR_STATE_NMI);
 	V12_SET(v12, VMX_INSTRUCTION_INFO, vmcs_read(v, VMX_INSTRUCTION_INFO));
 	V12_SET(v12, GUEST_LINEAR_ADDRESS, vmcs_read(v, GUEST_LINEAR_ADDRESS));
 	if (nested_store_msrs(v, V12(v12, VM_EXIT_MSR_STORE_ADDR),

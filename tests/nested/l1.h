@@ -80,6 +80,10 @@ struct exc {
 extern struct exc exc;
 /* Exceptions that are not fixed up return where they came from instead of ending the program. */
 extern bool exc_may_return;
+/* Where L2's handler goes on after the next exception of a run(), or 0; what the last run() took.
+ */
+extern u64 l2_fixup;
+extern struct exc l2;
 void run_user(void *code);
 void run_compat(void *code);
 

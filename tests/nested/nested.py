@@ -10,6 +10,8 @@ SETS = (
     [],
     ["--param", "kvm_intel.enable_shadow_vmcs=0"],
     ["--param", "kvm_intel.ept=0"],
+    ["--param", "kvm_intel.enable_apicv=1"],
+    ["--engine", "interp"],
 )
 
 

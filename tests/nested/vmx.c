@@ -3,6 +3,8 @@
 #include "l1.h"
 
 struct regs regs;
+struct exc l2;
+u64 l2_fixup;
 u64 caps[32];
 u32 revision;
 unsigned maxphyaddr;
@@ -288,14 +290,20 @@ void vmx_fresh(void)
 	memset(&regs, 0, sizeof(regs));
 	memset(&exc, 0, sizeof(exc));
 	exc_may_return = false;
+	l2_fixup = 0;
 }
 
 /* ---- Running ---- */
 
 u64 run(void)
 {
-	u64 flags = vmx_enter(&regs, !launched);
+	u64 flags;
 
+	memset(&exc, 0, sizeof(exc));
+	exc.fixup = l2_fixup;
+	flags = vmx_enter(&regs, !launched);
+	l2 = exc;
+	exc.fixup = 0;
 	if (flags)
 		return NOENTRY(flags & 1 ? INVALID : VALID(vmread(VM_INSTRUCTION_ERROR)));
 	if (!(vmread(VM_EXIT_REASON) & FAILED))

@@ -12,6 +12,7 @@ const char vmm_options_help[] =
 	"  --initrd FILE     initial RAM disk\n"
 	"  --append TEXT     kernel command line\n"
 	"  --disk FILE       a virtio disk over a file; may be given up to 8 times\n"
+	"  --phys-bits N     physical-address bits in CPUID, 36 to 52 (default: all KVM offers)\n"
 	"  --timeout SECONDS end with status 124 if the guest still runs then\n"
 	"  --quiet           print nothing of our own except errors\n";
 
@@ -83,6 +84,12 @@ static int set_value(struct vmm_options *opt, const char *prog, const char *name
 			fprintf(stderr, "%s: --timeout %s: give seconds, at least 1\n", prog, v);
 			return -1;
 		}
+	} else if (!strcmp(name, "--phys-bits")) {
+		if (!parse_uint(v, 52, &opt->phys_bits) || opt->phys_bits < 36) {
+			fprintf(stderr, "%s: --phys-bits %s: give a number from 36 to 52\n", prog,
+				v);
+			return -1;
+		}
 	} else if (!strcmp(name, "--initrd")) {
 		opt->initrd = v;
 	} else if (!strcmp(name, "--append")) {
@@ -98,7 +105,7 @@ static int set_value(struct vmm_options *opt, const char *prog, const char *name
 
 int vmm_parse_option(struct vmm_options *opt, const char *prog, int argc, char **argv)
 {
-	static const char *const with_value[] = {"--cpus",   "--memory", "--timeout",
+	static const char *const with_value[] = {"--cpus",   "--memory", "--phys-bits", "--timeout",
 						 "--initrd", "--append", "--disk"};
 	const char *arg = argv[0];
 

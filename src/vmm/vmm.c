@@ -200,6 +200,8 @@ static int set_cpuid(struct vmm *vmm, struct vmm_vcpu *v)
 		}
 		if (e->function == 0xb || e->function == 0x1f)
 			e->edx = v->index;
+		if (e->function == 0x80000008 && vmm->opt->phys_bits)
+			e->eax = (e->eax & ~0xffu) | MIN(vmm->opt->phys_bits, e->eax & 0xff);
 		/* All vCPUs are cores of one package: thread level 1, core level all. */
 		if (e->function == 0xb && e->index == 0)
 			*e = (struct kvm_cpuid_entry2){.function = 0xb,

@@ -32,6 +32,7 @@ struct vmm_options {
 	const char *disk[VMM_MAX_DISKS];
 	unsigned ndisks;
 	unsigned cpus;
+	unsigned phys_bits; /* 0: as KVM offers them */
 	u64 memory;	    /* bytes */
 	unsigned timeout_s; /* 0: none */
 	bool interactive;   /* stdin is a terminal: raw mode and escape key */
@@ -57,9 +58,10 @@ enum vmm_status {
 /* Runs to the end. Messages go to stderr, the guest's console to stdout. */
 int vmm_run(const struct vmm_options *opt);
 
-/* Parses the options both programs share (--cpus, --memory, --initrd, --append, --disk, --timeout,
- * --quiet, KERNEL). Returns how many arguments it took at argv[0], 0 if argv[0] is not ours, or -1
- * after printing what is wrong. */
+/* Parses the options both programs share (--cpus, --memory, --phys-bits, --initrd, --append,
+ * --disk,
+ * --timeout, --quiet, KERNEL). Returns how many arguments it took at argv[0], 0 if argv[0] is not
+ * ours, or -1 after printing what is wrong. */
 int vmm_parse_option(struct vmm_options *opt, const char *prog, int argc, char **argv);
 extern const char vmm_options_help[];
 

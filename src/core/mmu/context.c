@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "core/mmu/mmu_internal.h"
 #include "core/mmu/shadow.h"
 #include "spec/msr.h"
@@ -241,6 +242,8 @@ void mmu_enter_ept12(struct kvm_vcpu *v, u64 eptp)
 		mmu->cpu_role = role;
 		mmu->root_role = role.base;
 		mmu_init_walk(v, mmu);
+		base_log(LOG_INFO, "vCPU %u: L2 on EPT with %u levels%s", v->id, role.base.level,
+			 role.base.ad_disabled ? "" : ", accessed and dirty flags");
 	}
 	root_switch(v, mmu, eptp);
 }

@@ -218,7 +218,9 @@ void seg_drop_privileged(struct isa_cpu *c)
 	for (k = 0; k < ARRAY_SIZE(data); k++) {
 		struct isa_seg *s = &c->s.seg[data[k]];
 
-		if (s->ar & SEG_AR_UNUSABLE)
+		/* A null selector points to no segment, even where VM entry has made it usable:
+		 * FS and GS keep their bases, on which hypervisors rely. */
+		if ((s->ar & SEG_AR_UNUSABLE) || sel_null(s->sel))
 			continue;
 		if (SEG_AR_DPL(s->ar) < c->cpl && (s->ar & 0xc) != 0xc)
 			*s = (struct isa_seg){.ar = SEG_AR_UNUSABLE};

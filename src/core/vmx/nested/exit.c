@@ -199,7 +199,7 @@ static void load_host_segments(struct kvm_vcpu *v)
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct isa_seg s = rows[i].s;
 
-		/* 28.5.2: null is unusable. A return to CPL 3 would else clear FS and GS. */
+		/* 28.5.2: null is unusable. */
 		if (!s.sel)
 			s.ar |= (u32)SEG_AR_UNUSABLE;
 		vmx_set_segment(v, &s, rows[i].seg);

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""A Linux in a KVM in a Linux: Debian boots under `kvmless boot` (L1), loads Debian's kvm-intel and boots
+Debian again with kvmless-vmm (L2), in each combination of what matters on the way.
+
+usage: l2.py BUILD CASE      the cases are the functions below
+
+KVMLESS_L2_RUNS: how many boots `rotation` makes (default 4; each 32 are all combinations);
+KVMLESS_STRESS_SECONDS: how long `stress` keeps L2 busy (default 10).
+"""
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+build, case = sys.argv[1], sys.argv[2]
+guests = os.path.join(build, "guests")
+kvmless = os.path.join(build, "src", "cli", "kvmless")
+
+# See boot.py; and what Debian's KVM says of a processor it does not know everything about.
+TROUBLE = re.compile(r"BUG:|Oops|WARNING:|RIP:|Call Trace|soft lockup|rcu.*stall|unable to handle|"
+                     r"segfault|general protection|invalid opcode|Kernel panic|hung task|"
+                     r"clocksource.*unstable|unchecked MSR|kvm.*(vmwrite|vmread|error|fail)")
+ALLOWED = re.compile(r"RETBleed: WARNING|Spectre|MDS|TAA|MMIO Stale")
+
+
+def fail(text, output=""):
+    print(output[-8000:])
+    print(f"FAILED: {text}")
+    sys.exit(1)
+
+
+def archive(files):
+    """An initramfs of {path: (source file or text, mode)} to append to another one."""
+    with tempfile.TemporaryDirectory() as d:
+        for path, (what, mode) in files.items():
+            to = os.path.join(d, path)
+            os.makedirs(os.path.dirname(to), exist_ok=True)
+            if os.path.isabs(what):
+                shutil.copy(what, to)
+            else:
+                with open(to, "w") as f:
+                    f.write(what)
+            os.chmod(to, mode)
+        return subprocess.run("find . | cpio -o -H newc --quiet | gzip -1", shell=True, cwd=d,
+                              capture_output=True, check=True).stdout
+
+
+def image(path, base, scripts, programs=(), extra=None):
+    """The initramfs @base with /bin/NAME for each of @scripts, static @programs and @extra files."""
+    files = {f"bin/{name}": ("#!/bin/sh\n" + text + "\n", 0o755) for name, text in scripts.items()}
+    for p in programs:
+        files["bin/" + os.path.basename(p)] = (os.path.abspath(os.path.join(build, p)), 0o755)
+    for to, source in (extra or {}).items():
+        files[to] = (os.path.abspath(source), 0o644)
+    with open(path, "wb") as out:
+        with open(os.path.join(guests, base), "rb") as f:
+            out.write(f.read())
+        out.write(archive(files))
+    return path
+
+
+def boot(l2_script, l1=1, l2=1, ept=1, levels=4, shadow=1, programs=(), timeout=600, l2_base="initrd.img",
+         l2_memory="256M", memory="1G", reached=2, params=()):
+    """Boots L1 and in it L2, which runs @l2_script. The console's text, and what kvmless logged."""
+    if not os.path.exists(os.path.join(guests, "initrd-l1.img")):
+        print("skipped: no guests; run: make guests")
+        sys.exit(77)
+    with tempfile.TemporaryDirectory() as d:
+        inner = image(os.path.join(d, "l2.img"), l2_base, {"l2": l2_script}, programs)
+        phys, five = ("", "") if levels == 5 else ("--phys-bits 46", "no5lvl ")
+        l1_script = (f"export KVM_VENDOR_PARAMS=ept={ept}\n"
+                     f"boot-l2 'console=ttyS0 panic=-1 {five}kvmless.run=l2' --cpus {l2} --memory {l2_memory} "
+                     f"{phys} --initrd /boot/l2.img")
+        outer = image(os.path.join(d, "l1.img"), "initrd-l1.img", {"l1": l1_script}, (), {"boot/l2.img": inner})
+        # Only the compressed kernel turns five levels on.
+        kernel = os.path.join(guests, "vmlinuz" if levels == 5 else "vmlinux")
+        r = subprocess.run([kvmless, "boot", "--verbose", "--explain", "--cpus", str(l1), "--memory", memory,
+                            "--timeout", str(timeout - 20), "--param",
+                            f"kvm_intel.enable_shadow_vmcs={shadow}", *params, "--initrd", outer, "--append",
+                            "console=ttyS0 panic=-1 kvmless.run=l1", kernel],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                           timeout=timeout)
+    name = f"L1 {l1} cpu, L2 {l2} cpu, ept={ept}, {levels} levels, shadow={shadow}"
+    text = r.stdout + r.stderr
+    if r.returncode:
+        fail(f"{name}: exit status {r.returncode}", text)
+    cpus = re.findall(r"init: reached after [\d.]+ s of guest time, Linux \S+, (\d+) CPUs", r.stdout)
+    if cpus[:2] != [str(l1), str(l2)] or len(cpus) != reached:
+        fail(f"{name}: processors of the kernels that reached init: {cpus}", text)
+    if r.stdout.count("init: script ended with 0") != reached:
+        fail(f"{name}: a script failed", text)
+    for line in text.splitlines():
+        if TROUBLE.search(line) and not ALLOWED.search(line):
+            fail(f"{name}: trouble: {line}", text)
+    on = re.findall(r"L2 on EPT with (\d) levels", r.stderr)
+    if ept and (not on or set(on) != {str(levels)}) or not ept and on:
+        fail(f"{name}: L2 ran on EPT with levels {on}", text)
+    if "failed" in r.stderr:
+        fail(f"{name}: something was refused", r.stderr)
+    print(f"{name}: ok", flush=True)
+    return r.stdout
+
+
+# The first four have each value with each other at least once, but for some pairs.
+FIRST = [(2, 2, 1, 5, 1), (1, 2, 0, 4, 1), (2, 1, 0, 5, 0), (1, 1, 1, 4, 0)]
+
+
+def rotation():
+    every = list(itertools.product((1, 2), (1, 2), (1, 0), (4, 5), (1, 0)))
+    order = FIRST + [c for c in every if c not in FIRST]
+    for n in range(int(os.environ.get("KVMLESS_L2_RUNS", "4"))):
+        l1, l2, ept, levels, shadow = order[n % len(order)]
+        boot("grep -c ^processor /proc/cpuinfo; md5sum /bin/busybox >/dev/null", l1, l2, ept, levels, shadow)
+
+
+def stress():
+    seconds = os.environ.get("KVMLESS_STRESS_SECONDS", "10")
+    for ept in (1, 0):
+        out = boot(f"smpstress {seconds} && guestbench 0.01", 2, 2, ept=ept,
+                   programs=("tests/guests/smpstress", "bench/guestbench"), timeout=1500)
+        if "no error" not in out or not re.search(r"^getppid ", out, re.M):
+            fail("no result of smpstress or guestbench", out)
+
+
+def l3():
+    """L2 is itself a hypervisor: the same code on each level."""
+    boot("boot-l2 'console=ttyS0 panic=-1 kvmless.run=nproc' --cpus 1 --memory 128M", levels=5,
+         l2_base="initrd-l1.img", l2_memory="512M", memory="1536M", reached=3, timeout=1100)
+
+
+globals()[case]()

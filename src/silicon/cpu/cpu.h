@@ -34,6 +34,7 @@ struct jit;
 #define JIT_GEN_SHIFT 57 /* linear addresses are canonical: bits 63..57 are free */
 #define JIT_GEN_MAX   126
 #define JIT_JC_EMPTY  (127ull << JIT_GEN_SHIFT)
+struct jit_frame;
 struct jit_jc {
 	u64 tag; /* linear address xor generation << JIT_GEN_SHIFT */
 	const void *code;
@@ -48,8 +49,8 @@ struct jit_cpu {
 	u8 vec;	     /* the guest's vector registers are in the host's: VEC_* of jit/jit.h */
 	u8 vec_was;  /* before the last call to C */
 	u32 host_mxcsr;
-	u16 fl; /* status flags: AH as of LAHF, AL = OF */
-	u64 tmp[2];
+	u16 fl;			 /* status flags: AH as of LAHF, AL = OF */
+	struct jit_frame *frame; /* on the stack, while translated code runs */
 	u64 host_gs;
 	unsigned last_gen;
 	bool busy; /* may run or hold pointers to translations; read by others */

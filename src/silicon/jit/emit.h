@@ -37,7 +37,13 @@ static inline void put64(u8 **p, u64 v)
 #define GS_SEGBASE(n) \
 	(GS_OF(c.s.seg) + (u32)sizeof(struct isa_seg) * (n) + (u32)offsetof(struct isa_seg, base))
 
-enum { OP_ADD_R_RM = 0x03, OP_XOR_R_RM = 0x33, OP_MOV_R_RM = 0x8b, OP_MOV_RM_R = 0x89 };
+enum {
+	OP_ADD_RM_R = 0x01,
+	OP_ADD_R_RM = 0x03,
+	OP_XOR_R_RM = 0x33,
+	OP_MOV_R_RM = 0x8b,
+	OP_MOV_RM_R = 0x89
+};
 
 /* op reg, gs:[off] with a one-byte opcode; @w: 64 bits. */
 static inline void emit_gs(u8 **p, unsigned op, unsigned reg, u32 off, bool w)
@@ -220,7 +226,20 @@ static inline void emit_vec_load(u8 **p)
 		emit_vec_move(p, n, false);
 }
 
-/* Where guest registers live: the host register, or NO_HOST for cpu->c.r.gpr[]. */
+/* op reg, [rsp + off] with a one-byte opcode; off < 128. 64 bits. */
+static inline void emit_sp(u8 **p, unsigned op, unsigned reg, unsigned off)
+{
+	put8(p, 0x48 | reg >> 3 << 2);
+	put8(p, op);
+	put8(p, 0x44 | (reg & 7) << 3);
+	put8(p, 0x24);
+	put8(p, off);
+}
+
+#define FR_OF(field) ((unsigned)offsetof(struct jit_frame, field))
+#define FR_GPR(n)    (FR_OF(spill) + 8 * ((n)-R13))
+
+/* Where guest registers live: the host register, or NO_HOST for the frame. */
 #define NO_HOST 0xffu
 #define HOST_SP 13u /* of the guest's RSP */
 #define T0	14u /* scratch */

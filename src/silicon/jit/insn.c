@@ -147,7 +147,7 @@ static void put_insn(struct tr *t, const struct enc *e, unsigned reg, unsigned r
 static void write_back(struct tr *t, unsigned guest, unsigned host)
 {
 	if (host_of(guest) == NO_HOST)
-		emit_gs_store(&t->p, host, GS_GPR(guest));
+		emit_sp(&t->p, OP_MOV_RM_R, host, FR_GPR(guest));
 }
 
 /* The instruction's bytes without prefixes that have no meaning for it here. */
@@ -326,7 +326,7 @@ bool tr_mov(struct tr *t, unsigned attr)
 	h = host_of(g);
 	if (h == NO_HOST) {
 		if (i->o[0].size < 4)
-			emit_gs_load(&t->p, T0, GS_GPR(g));
+			emit_sp(&t->p, OP_MOV_R_RM, T0, FR_GPR(g));
 		h = T0;
 	}
 	switch (i->o[0].size) {

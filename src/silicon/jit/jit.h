@@ -51,6 +51,19 @@ struct jit_page {
 	u8 src[PAGE_SIZE];
 };
 
+/*
+ * What translated code keeps on the host's stack, at RSP: what it reads soon after it has written
+ * it. Processors forward such values at once if they are addressed by RSP, and only then. C has
+ * them in the cpu: the stubs move them.
+ */
+struct jit_frame {
+	u64 count;    /* instructions retired and not in counters.instructions yet */
+	u64 pc_page;  /* cpu->j.pc_page */
+	u64 spill[3]; /* guest R13-R15 */
+	u64 tmp[2];
+	u64 host[4]; /* of a group of accesses (struct group): host address of its first byte */
+};
+
 /* Permanent pieces at the start of the code memory. */
 enum jit_stub {
 	STUB_ENTER,    /* void (*)(const void *code), from C */

@@ -123,14 +123,14 @@ static void enter_page(struct tr *t)
 {
 	emit_gs(&t->p, OP_XOR_R_RM, T1, GS_OF(j.xgen), true);
 	EMIT(&t->p, 0x49, 0x81, 0xe7, 0x00, 0xf0, 0xff, 0xff); /* and r15, -4096 */
-	emit_gs_store(&t->p, T1, GS_OF(j.pc_page));
+	emit_sp(&t->p, OP_MOV_RM_R, T1, FR_OF(pc_page));
 }
 
 static void count_mem(struct tr *t, unsigned n)
 {
-	EMIT(&t->p, 0x65, 0x48, 0x81, 0x04, 0x25); /* add qword gs:[instructions], n */
-	put32(&t->p, GS_OF(n.instructions));
-	put32(&t->p, n);
+	EMIT(&t->p, 0x48, 0x83, 0x44, 0x24); /* add qword [rsp + count], n */
+	put8(&t->p, FR_OF(count));
+	put8(&t->p, n);
 }
 
 static void jmp_t0(struct tr *t)
@@ -141,7 +141,7 @@ static void jmp_t0(struct tr *t)
 /* T1 = page + @disp, where @disp is relative to the page's start. */
 static void near_address(struct tr *t, s64 disp)
 {
-	emit_gs_load(&t->p, T1, GS_OF(j.pc_page));
+	emit_sp(&t->p, OP_MOV_R_RM, T1, FR_OF(pc_page));
 	emit_lea(&t->p, T1, T1, (s32)disp);
 }
 
@@ -247,7 +247,7 @@ static void push_return(struct tr *t)
 {
 	emit_lea(&t->p, T1, HOST_SP, -8);
 	tr_access(t, 8, true, COLD_END);
-	emit_gs_load(&t->p, T0, GS_OF(j.pc_page));
+	emit_sp(&t->p, OP_MOV_R_RM, T0, FR_OF(pc_page));
 	emit_lea(&t->p, T0, T0, (s32)t->end);
 	EMIT(&t->p, 0x4d, 0x89, 0x37); /* mov [r15], r14 */
 	emit_lea(&t->p, HOST_SP, HOST_SP, -8);
@@ -290,14 +290,14 @@ bool tr_call(struct tr *t, unsigned attr)
 	}
 	/* The target first: whatever fails, nothing has been stored. */
 	lookup(t, COLD_END, tr_insn(t));
-	emit_gs_store(&t->p, T0, GS_OF(j.tmp[0]));
-	emit_gs_store(&t->p, T1, GS_OF(j.tmp[1]));
+	emit_sp(&t->p, OP_MOV_RM_R, T0, FR_OF(tmp[0]));
+	emit_sp(&t->p, OP_MOV_RM_R, T1, FR_OF(tmp[1]));
 	push_return(t);
-	emit_gs_load(&t->p, T1, GS_OF(j.tmp[1]));
+	emit_sp(&t->p, OP_MOV_R_RM, T1, FR_OF(tmp[1]));
 	enter_page(t);
 	count_mem(t, t->index + 1);
-	EMIT(&t->p, 0x65, 0xff, 0x24, 0x25); /* jmp gs:[tmp] */
-	put32(&t->p, GS_OF(j.tmp[0]));
+	EMIT(&t->p, 0xff, 0x64, 0x24); /* jmp [rsp + tmp] */
+	put8(&t->p, FR_OF(tmp[0]));
 	t->done = true;
 	return true;
 }

@@ -212,6 +212,9 @@ static void fault_regs(struct sil_cpu *cpu, const ucontext_t *uc)
 	for (g = 0; g < 16; g++)
 		if (host_of(g) != NO_HOST)
 			cpu->c.r.gpr[g] = (u64)uc->uc_mcontext.gregs[greg_of[host_of(g)]];
+	memcpy(cpu->c.r.gpr + R13, cpu->j.frame->spill, sizeof(cpu->j.frame->spill));
+	cpu->j.pc_page = cpu->j.frame->pc_page;
+	cpu->n.instructions += cpu->j.frame->count;
 	if (!cpu->j.vec)
 		return;
 	/* struct _fpx_sw_bytes says whether an XSAVE image follows (SDM vol. 1, 13.4). */

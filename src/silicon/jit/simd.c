@@ -147,7 +147,7 @@ bool tr_simd(struct tr *t, unsigned attr)
 		unsigned g = i->o[0].reg;
 
 		if (host_of(g) == NO_HOST)
-			emit_gs_store(&t->p, out, GS_GPR(g));
+			emit_sp(&t->p, OP_MOV_RM_R, out, FR_GPR(g));
 	}
 	if (flags)
 		tr_set_flags(t);

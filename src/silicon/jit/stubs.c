@@ -2,21 +2,38 @@
 /* Ways in and out of translated code. */
 #include "silicon/jit/emit.h"
 
-static void store_regs(u8 **p)
+_Static_assert(sizeof(struct jit_frame) % 16 == 8, "calls from translated code are aligned");
+
+/* The registers and the frame to the cpu; R14 stays. @sp: bytes pushed on the frame. */
+static void store_regs(u8 **p, unsigned sp)
 {
 	unsigned g;
 
 	for (g = 0; g < 16; g++)
 		if (host_of(g) != NO_HOST)
 			emit_gs_store(p, host_of(g), GS_GPR(g));
+	for (g = R13; g < 16; g++) {
+		emit_sp(p, OP_MOV_R_RM, RAX, sp + FR_GPR(g));
+		emit_gs_store(p, RAX, GS_GPR(g));
+	}
+	emit_sp(p, OP_MOV_R_RM, RAX, sp + FR_OF(pc_page));
+	emit_gs_store(p, RAX, GS_OF(j.pc_page));
+	EMIT(p, 0x31, 0xc0); /* xor eax, eax */
+	emit_sp(p, OP_MOV_R_RM, RCX, sp + FR_OF(count));
+	emit_sp(p, OP_MOV_RM_R, RAX, sp + FR_OF(count));
+	emit_gs(p, OP_ADD_RM_R, RCX, GS_OF(n.instructions), true);
 }
 
-static void load_regs(u8 **p, unsigned but)
+static void load_regs(u8 **p, unsigned sp)
 {
 	unsigned g;
 
+	for (g = R13; g < 16; g++) {
+		emit_gs_load(p, RAX, GS_GPR(g));
+		emit_sp(p, OP_MOV_RM_R, RAX, sp + FR_GPR(g));
+	}
 	for (g = 0; g < 16; g++)
-		if (host_of(g) != NO_HOST && g != but)
+		if (host_of(g) != NO_HOST)
 			emit_gs_load(p, host_of(g), GS_GPR(g));
 }
 
@@ -33,15 +50,20 @@ static void call_c(u8 **p, const void *fn)
 static void go(u8 **p)
 {
 	emit_mov_rr(p, T1, RAX);
-	load_regs(p, NO_HOST);
+	emit_gs_load(p, RAX, GS_OF(j.pc_page));
+	emit_sp(p, OP_MOV_RM_R, RAX, FR_OF(pc_page));
+	load_regs(p, 0);
 	EMIT(p, 0x41, 0xff, 0xe7); /* jmp r15 */
 }
 
 static void stub_enter(u8 **p)
 {
-	/* push rbx, rbp, r12-r15; the stack is then aligned for calls by one more slot */
+	/* push rbx, rbp, r12-r15; sub rsp, frame */
 	EMIT(p, 0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57);
-	EMIT(p, 0x48, 0x83, 0xec, 0x08);
+	EMIT(p, 0x48, 0x83, 0xec, sizeof(struct jit_frame));
+	emit_gs_store(p, RSP, GS_OF(j.frame));
+	EMIT(p, 0x31, 0xc0);
+	emit_sp(p, OP_MOV_RM_R, RAX, FR_OF(count));
 	emit_mov_rr(p, RAX, RDI);
 	go(p);
 }
@@ -49,7 +71,7 @@ static void stub_enter(u8 **p)
 static void stub_exit(u8 **p)
 {
 	/* What C relies on of EFLAGS is DF alone, which translated code leaves clear. */
-	EMIT(p, 0x48, 0x83, 0xc4, 0x08);
+	EMIT(p, 0x48, 0x83, 0xc4, sizeof(struct jit_frame));
 	EMIT(p, 0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3);
 }
 
@@ -57,7 +79,7 @@ static void stub_exec(u8 **p, const void *fn, bool flags, bool vec)
 {
 	u8 *leave;
 
-	store_regs(p);
+	store_regs(p, 8);
 	emit_vec_save(p);
 	EMIT(p, 0x48, 0x83, 0xec, 0x08);
 	call_c(p, fn);
@@ -68,7 +90,7 @@ static void stub_exec(u8 **p, const void *fn, bool flags, bool vec)
 		emit_vec_load(p);
 	if (flags)
 		emit_flags_load(p);
-	load_regs(p, NO_HOST);
+	load_regs(p, 8);
 	EMIT(p, 0xc3);
 	fix_rel32(leave, *p);
 	EMIT(p, 0x48, 0x83, 0xc4, 0x08);
@@ -79,7 +101,7 @@ static void stub_jump(u8 **p, const void *fn, bool host_flags)
 {
 	if (host_flags)
 		emit_flags_save(p, T1);
-	store_regs(p);
+	store_regs(p, 0);
 	emit_vec_save(p);
 	call_c(p, fn);
 	go(p);

@@ -75,7 +75,7 @@ unsigned tr_reg(struct tr *t, unsigned guest, unsigned scratch)
 {
 	if (host_of(guest) != NO_HOST)
 		return host_of(guest);
-	emit_gs_load(&t->p, scratch, GS_GPR(guest));
+	emit_sp(&t->p, OP_MOV_R_RM, scratch, FR_GPR(guest));
 	return scratch;
 }
 
@@ -120,7 +120,7 @@ bool tr_ea_offset(struct tr *t, unsigned dst)
 		disp += t->end;
 		if (disp != (s32)disp || i->index != ISA_REG_NONE)
 			return false;
-		emit_gs_load(&t->p, T1, GS_OF(j.pc_page));
+		emit_sp(&t->p, OP_MOV_R_RM, T1, FR_OF(pc_page));
 		lea(t, dst, T1, NO_HOST, 0, (s32)disp);
 	} else if (i->base == ISA_REG_NONE && i->index == ISA_REG_NONE) {
 		emit_mov_imm64(&t->p, dst, (u64)disp);
@@ -189,9 +189,10 @@ void tr_back(struct tr *t, struct cold *c)
 
 void tr_count(struct tr *t, unsigned n)
 {
-	emit_gs_load(&t->p, T0, GS_OF(n.instructions));
-	emit_lea(&t->p, T0, T0, (s32)n);
-	emit_gs_store(&t->p, T0, GS_OF(n.instructions));
+	emit_sp(&t->p, OP_MOV_R_RM, T0, FR_OF(count));
+	EMIT(&t->p, 0x4d, 0x8d, 0x76); /* lea r14, [r14 + n] */
+	put8(&t->p, n);
+	emit_sp(&t->p, OP_MOV_RM_R, T0, FR_OF(count));
 }
 
 /* ---- Handlers -----------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ sanitize:
 	@tools/sanitize
 
 install: all
-	@meson configure $(BUILD) --prefix=$(PREFIX) >/dev/null
+	@meson configure $(BUILD) --prefix=$(PREFIX) >/dev/null && ninja -C $(BUILD) >/dev/null
 	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
 
 format:

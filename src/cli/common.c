@@ -9,7 +9,7 @@
 
 const char common_options_help[] =
 	"  --engine NAME     auto, jit or interp: how guest code runs (default auto)\n"
-	"  --vendor NAME     intel or amd: the processor that guests see (default intel)\n"
+	"  --vendor NAME     the processor that guests see: intel (amd is not there yet)\n"
 	"  --param NAME=VAL  a module parameter, e.g. kvm_intel.ept=0; 'kvmless info' lists them\n"
 	"  --explain         say why a guest's VM entry or VMX instruction is refused, on stderr\n"
 	"  --verbose         log what the core and the processor have to say, on stderr\n";

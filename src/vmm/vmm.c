@@ -365,6 +365,12 @@ static int create_vm(struct vmm *vmm)
 		goto fail;
 	what = "KVM_CREATE_VM";
 	vmm->vm_fd = vmm->sys->ioctl(vmm->kvm_fd, KVM_CREATE_VM, 0);
+	if (vmm->vm_fd < 0 && errno == EOPNOTSUPP) {
+		vmm_error("the processor cannot do that: %s has no VM for the chosen vendor; "
+			  "try --vendor intel",
+			  vmm->sys->name);
+		return VMM_NO_KVM;
+	}
 	if (vmm->vm_fd < 0)
 		goto fail;
 	what = "KVM_SET_IDENTITY_MAP_ADDR";

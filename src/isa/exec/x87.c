@@ -36,14 +36,19 @@ void exec_emms(struct isa_cpu *c, const struct isa_insn *i)
 	c->r.x87.ftw = 0;
 }
 
-/* Opcode and instruction pointer of the last instruction that was not a control one; the data
- * pointer of the last one with memory (SDM vol. 1, 8.1.8). */
+/*
+ * The address of the last instruction that was not a control one. Its opcode and the address of its
+ * operand are recorded if it has met an unmasked exception: CPUID.7:EBX[6] says so of the latter;
+ * the former has had no other mode since the Pentium 4 (SDM vol. 1, 8.1.8 and 8.1.9).
+ */
 static void remember(struct isa_cpu *c, const struct isa_insn *i)
 {
 	struct isa_x87 *x = &c->r.x87;
 
-	x->fop = (u16)((i->raw[i->modrm_off - 1] & 7) << 8 | i->raw[i->modrm_off]);
 	x->fip = (c->s.rip - i->len) & c->rip_mask;
+	if (!(x->fsw & FSW_ES))
+		return;
+	x->fop = (u16)((i->raw[i->modrm_off - 1] & 7) << 8 | i->raw[i->modrm_off]);
 	if (i->raw[i->modrm_off] < 0xc0)
 		x->fdp = isa_ea_offset(c, i);
 }

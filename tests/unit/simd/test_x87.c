@@ -26,16 +26,44 @@ static void test_env32(void **state)
 	assert_int_equal(flat_peek(f, FLAT_DATA + 4, 4), 0xffff3800);
 	assert_int_equal(flat_peek(f, FLAT_DATA + 8, 4), 0xffff3fff);
 	assert_int_equal(flat_peek(f, FLAT_DATA + 12, 4), ip);
-	assert_int_equal(flat_peek(f, FLAT_DATA + 16, 4), 0x01430000); /* opcode D9 43, CS 0 */
-	assert_int_equal(flat_peek(f, FLAT_DATA + 20, 4), FLAT_DATA + 0x40);
+	assert_int_equal(flat_peek(f, FLAT_DATA + 16, 4), 0); /* no unmasked exception */
+	assert_int_equal(flat_peek(f, FLAT_DATA + 20, 4), 0);
 	assert_int_equal(f->c.r.x87.fcw, 0x37f);
 	FLAT_EXEC(f, 0xdb, 0xe3);
 	assert_int_equal(FLAT_EXEC(f, 0xd9, 0x23), 0); /* fldenv */
 	assert_int_equal(f->c.r.x87.fsw, 0x3800);
 	assert_int_equal(f->c.r.x87.ftw, 0x80);
-	assert_int_equal(f->c.r.x87.fop, 0x143);
 	assert_int_equal(f->c.r.x87.fip, ip);
 	assert_memory_equal(f->c.r.x87.st[0], one, 10);
+	flat_free(f);
+}
+
+/* The last instruction's address always, opcode and operand of one with an unmasked exception. */
+static void test_pointers(void **state)
+{
+	struct flatcpu *f = flat_prot(0);
+	u64 ip;
+
+	prepare(f);
+	f->c.r.x87.fcw = 0x37e; /* invalid operation is unmasked */
+	flat_poke(f, FLAT_DATA + 0x40, 0x3f800000, 4);
+	flat_poke(f, FLAT_DATA + 0x44, 0x7f800001, 4); /* a signalling NaN */
+	ip = f->c.s.rip;
+	assert_int_equal(FLAT_EXEC(f, 0xd9, 0x43, 0x40), 0);
+	assert_int_equal(f->c.r.x87.fip, ip);
+	assert_int_equal(f->c.r.x87.fop, 0);
+	assert_int_equal(f->c.r.x87.fdp, 0);
+	ip = f->c.s.rip;
+	assert_int_equal(FLAT_EXEC(f, 0xd9, 0x43, 0x44), 0);
+	assert_int_equal(f->c.r.x87.fsw & 0x8080, 0x8080);
+	assert_int_equal(FLAT_EXEC(f, 0xd9, 0x33), 0); /* fnstenv [ebx] */
+	assert_int_equal(flat_peek(f, FLAT_DATA + 12, 4), ip);
+	assert_int_equal(flat_peek(f, FLAT_DATA + 16, 4), 0x01430000); /* opcode D9 43, CS 0 */
+	assert_int_equal(flat_peek(f, FLAT_DATA + 20, 4), FLAT_DATA + 0x44);
+	FLAT_EXEC(f, 0xdb, 0xe3);
+	assert_int_equal(FLAT_EXEC(f, 0xd9, 0x23), 0); /* fldenv */
+	assert_int_equal(f->c.r.x87.fop, 0x143);
+	assert_int_equal(f->c.r.x87.fdp, FLAT_DATA + 0x44);
 	flat_free(f);
 }
 
@@ -103,6 +131,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_env32),
+		cmocka_unit_test(test_pointers),
 		cmocka_unit_test(test_env_real),
 		cmocka_unit_test(test_mmx_alias),
 		cmocka_unit_test(test_mmx_fault),

@@ -46,8 +46,9 @@ struct jit_cpu {
 	 * entry. */
 	u64 xgen;
 	u64 pc_page; /* linear page of the code being run */
-	u8 vec;	     /* the guest's vector registers are in the host's: VEC_* of jit/jit.h */
+	u8 vec;	     /* guest's vector and x87 registers in the host's: VEC_* of jit/jit.h */
 	u8 vec_was;  /* before the last call to C */
+	u16 host_fcw;
 	u32 host_mxcsr;
 	u16 fl;			 /* status flags: AH as of LAHF, AL = OF */
 	struct jit_frame *frame; /* on the stack, while translated code runs */
@@ -55,6 +56,7 @@ struct jit_cpu {
 	unsigned last_gen;
 	bool busy; /* may run or hold pointers to translations; read by others */
 	bool step; /* the next instruction is the interpreter's */
+	u8 fpu[576] __attribute__((aligned(64))); /* XSAVE area for the x87 component */
 };
 
 /* c.request. The engine looks at the word after every block and REP iteration. */

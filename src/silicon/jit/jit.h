@@ -16,6 +16,8 @@ struct jit_insn {
 	struct isa_insn i;
 	u16 end;   /* offset in the page of the next instruction */
 	u16 index; /* instructions of the block before it */
+	u16 x87;   /* 1 + offset of the x87 instruction before it whose address is not in x87.fip
+		      yet; 0: none */
 };
 
 /* A direct jump within a page. */
@@ -122,11 +124,12 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 void jit_flush(struct sil_cpu *cpu);
 void *jit_alloc(struct jit *j, size_t n);
 
-/* cpu->j.vec: what may run on the vector registers that are in the host's. */
+/* cpu->j.vec: what may run on the vector registers that are in the host's; on the x87 registers. */
 #define VEC_SSE	   1u
 #define VEC_AVX	   2u
 #define VEC_SSE_FP 4u
 #define VEC_AVX_FP 8u
+#define VEC_X87	   16u
 unsigned jit_vec_kind(const struct isa_insn *i);
 
 /* Called by the stubs. Each returns where to go on, NULL: behind the call. */

@@ -145,6 +145,12 @@ static __noinline void ended_early(struct sil_cpu *cpu)
 	cpu_update_step(cpu);
 }
 
+static inline void x87_pointer(struct sil_cpu *cpu, const struct jit_insn *ji)
+{
+	if (unlikely(ji->x87))
+		cpu->c.r.x87.fip = cpu->j.pc_page + ji->x87 - 1;
+}
+
 /* The handler, as the interpreter would run it. */
 static __always_inline_ void exec(struct sil_cpu *cpu, struct jit_insn *ji)
 {
@@ -153,6 +159,7 @@ static __always_inline_ void exec(struct sil_cpu *cpu, struct jit_insn *ji)
 	flags_in(cpu);
 	c->s.rip = cpu->j.pc_page + ji->end;
 	cpu->n.instructions += ji->index;
+	x87_pointer(cpu, ji);
 	cpu->block_first = &ji->i;
 	cpu->block_end = &ji->i + 1;
 	c->insn = &ji->i;
@@ -198,6 +205,23 @@ const void *jit_end(struct sil_cpu *cpu, struct jit_insn *ji)
  * --------------------------------------------------------------
  */
 
+/* @fp: FXSAVE image, or NULL for the initial state. The kernel has emptied the x87 stack. */
+static void fault_x87(struct sil_cpu *cpu, const u8 *fp)
+{
+	struct isa_x87 *x = &cpu->c.r.x87;
+
+	if (fp) {
+		memcpy(x, fp, offsetof(struct isa_x87, rsvd));
+		memcpy(x->st, fp + offsetof(struct isa_x87, st), sizeof(x->st));
+	} else {
+		x->fcw = 0x37f;
+		x->fsw = 0;
+		x->ftw = 0;
+		memset(x->st, 0, sizeof(x->st));
+	}
+	__asm__ volatile("fninit; fldcw %0" : : "m"(cpu->j.host_fcw));
+}
+
 /* As the handler of the instruction would leave the state: nothing of it has been done. */
 static void fault_regs(struct sil_cpu *cpu, const ucontext_t *uc)
 {
@@ -221,6 +245,12 @@ static void fault_regs(struct sil_cpu *cpu, const ucontext_t *uc)
 	memcpy(&magic, fp + 464, 4);
 	if (magic == 0x46505853)
 		memcpy(&have, fp + 512, 8);
+	if (cpu->j.vec & VEC_X87)
+		fault_x87(cpu, have & 1 ? fp : NULL);
+	if (!(cpu->j.vec & ~VEC_X87)) {
+		cpu->j.vec = 0;
+		return;
+	}
 	for (g = 0; g < 16; g++) {
 		memset(cpu->c.r.vec[g].b, 0, 32);
 		if (have & 2)
@@ -256,31 +286,38 @@ void jit_caught(struct guard *guard, void *ucontext)
 	if (!ji)
 		return;
 	flags_in(cpu);
+	x87_pointer(cpu, ji);
 	cpu->c.s.rip = cpu->j.pc_page + ji->end;
 	cpu->c.insn = &ji->i;
 	cpu->block_first = &ji->i;
 	cpu->n.instructions += ji->index;
 }
 
-/* The vector registers are asked for: SDM vol. 3A, 2.5 (CR0.EM, TS), vol. 1, 13.4. */
+/* Registers are asked for: SDM vol. 3A, 2.5 (CR0.EM, TS), vol. 1, 13.4. Those the guest has already
+ * it keeps. */
 static unsigned vec_rights(const struct isa_cpu *c)
 {
 	bool sse = !(c->s.cr0 & (CR0_EM | CR0_TS)) && (c->s.cr4 & CR4_OSFXSR);
 	bool avx = !(c->s.cr0 & CR0_TS) && (c->s.cr4 & CR4_OSXSAVE) && (c->r.xcr0 & 6) == 6;
 	bool fp = (c->r.x87.mxcsr & 0x1f80) == 0x1f80;
+	bool x87 = !(c->s.cr0 & (CR0_EM | CR0_TS)) && (c->r.x87.fcw & 0x3f) == 0x3f &&
+		   !(c->r.x87.fsw & 0x80);
 
-	return (sse ? VEC_SSE : 0) | (avx ? VEC_AVX : 0) | (sse && fp ? VEC_SSE_FP : 0) |
+	return (x87 ? VEC_X87 : 0) | (sse ? VEC_SSE : 0) | (avx ? VEC_AVX : 0) | (sse && fp ? VEC_SSE_FP : 0) |
 	       (avx && fp ? VEC_AVX_FP : 0);
 }
 
 const void *jit_vec(struct sil_cpu *cpu, struct jit_insn *ji)
 {
-	unsigned rights = vec_rights(&cpu->c);
+	unsigned rights = vec_rights(&cpu->c), kind = jit_vec_kind(&ji->i);
 
-	if (unlikely(!(rights & jit_vec_kind(&ji->i))))
+	if (unlikely((rights & kind) != kind))
 		return jit_end(cpu, ji);
 	cpu->n.jit_vec++;
-	cpu->j.vec_was = (u8)rights;
+	if (kind & VEC_X87)
+		cpu->j.vec_was |= VEC_X87;
+	if (kind & ~VEC_X87)
+		cpu->j.vec_was = (u8)((cpu->j.vec_was & VEC_X87) | (rights & ~VEC_X87));
 	return NULL;
 }
 

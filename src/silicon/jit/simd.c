@@ -3,7 +3,7 @@
  * Vector instructions, with the guest's vector registers in the host's. cpu->j.vec says which kinds
  * of them may run (VEC_*): C takes the registers away (emit_vec_save in the stubs), the first
  * vector instruction of a block gets them back. Floating point runs under the guest's MXCSR, and
- * only while that masks all exceptions.
+ * only while that masks all exceptions. MMX registers are the x87 ones, see x87.c.
  */
 #include "isa/exec/native.h"
 #include "silicon/jit/tr.h"
@@ -21,7 +21,7 @@ static void put_vex(struct tr *t, const struct enc *e, unsigned reg, unsigned rm
 	*p += e->nimm;
 }
 
-static void need_vec(struct tr *t, unsigned bit)
+void tr_need_vec(struct tr *t, unsigned bit)
 {
 	struct cold *c;
 
@@ -40,14 +40,27 @@ static void need_vec(struct tr *t, unsigned bit)
 		t->vec |= VEC_AVX;
 }
 
-/* Which kind @i is of; 0: none. */
+static bool has(const struct isa_insn *i, enum isa_okind kind)
+{
+	unsigned k;
+
+	for (k = 0; k < i->nops; k++)
+		if (i->o[k].kind == kind)
+			return true;
+	return false;
+}
+
+/* What @i needs. */
 unsigned jit_vec_kind(const struct isa_insn *i)
 {
-	bool fp = i->flags & ISA_F_MXCSR;
+	bool fp = i->flags & ISA_F_MXCSR, mmx = has(i, OK_MMX);
 
 	if (i->flags & ISA_F_AVX)
 		return fp ? VEC_AVX_FP : VEC_AVX;
-	return fp ? VEC_SSE_FP : VEC_SSE;
+	if ((i->flags & (ISA_F_FPU | ISA_F_MMX)) || i->op == ISA_OP_FWAIT ||
+	    (mmx && !fp && !has(i, OK_XMM)))
+		return VEC_X87;
+	return (fp ? VEC_SSE_FP : VEC_SSE) | (mmx ? VEC_X87 : 0);
 }
 
 bool tr_simd(struct tr *t, unsigned attr)
@@ -61,14 +74,13 @@ bool tr_simd(struct tr *t, unsigned attr)
 
 	for (k = 0; k < i->nops; k++) {
 		switch (i->o[k].kind) {
-		case OK_MMX: return false;
 		case OK_MEM: mem = true; break;
 		case OK_GPR: gpr = true; break;
 		default: break;
 		}
 	}
 	if (fn == exec_vzero) {
-		need_vec(t, bit);
+		tr_need_vec(t, bit);
 		memcpy(t->p, i->raw, i->len);
 		t->p += i->len;
 		return true;
@@ -85,7 +97,7 @@ bool tr_simd(struct tr *t, unsigned attr)
 		u8 code[NATIVE_CODE_MAX];
 		struct native_stub s;
 
-		if (!native_emit(i, code, &s) || (s.flags & NATIVE_MMX))
+		if (!native_emit(i, code, &s))
 			return false;
 		if (s.feat != FEAT_NONE &&
 		    (!isa_has(&t->cpu->c, s.feat) || !isa_feat_runnable(s.feat)))
@@ -99,7 +111,10 @@ bool tr_simd(struct tr *t, unsigned attr)
 
 	greg = (e.modrm >> 3 & 7) | (e.rex & 4) << 1;
 	grm = (e.modrm & 7) | (e.rex & 1) << 3;
-	need_vec(t, bit);
+	if (bit & VEC_X87)
+		tr_need_vec(t, VEC_X87);
+	if (bit & ~VEC_X87)
+		tr_need_vec(t, bit & ~VEC_X87);
 	rm = grm;
 	reg = greg;
 	if (mem) {

@@ -37,6 +37,145 @@ static void load_regs(u8 **p, unsigned sp)
 			emit_gs_load(p, host_of(g), GS_GPR(g));
 }
 
+/* ---- Vector and x87 registers ---------------------------------------------------------------- */
+
+#define VEC_REGS (VEC_SSE | VEC_AVX | VEC_SSE_FP | VEC_AVX_FP)
+
+/* vmovups ymm, gs:[off] */
+static void move_ymm(u8 **p, unsigned n, u32 off, bool store)
+{
+	put8(p, 0x65);
+	put8(p, 0xc5);
+	put8(p, (n < 8 ? 0x80 : 0) | 0x7c);
+	put8(p, store ? 0x11 : 0x10);
+	put8(p, 0x04 | (n & 7) << 3);
+	put8(p, 0x25);
+	put32(p, off);
+}
+
+static void move_vectors(u8 **p, bool store)
+{
+	unsigned n;
+
+	for (n = 0; n < 16; n++)
+		move_ymm(p, n, GS_OF(c.r.vec) + n * (u32)sizeof(union isa_vec), store);
+}
+
+/* ldmxcsr (2), stmxcsr (3) gs:[off] */
+static void put_mxcsr(u8 **p, unsigned op, u32 off)
+{
+	EMIT(p, 0x65, 0x0f, 0xae);
+	put8(p, 0x04 | op << 3);
+	put8(p, 0x25);
+	put32(p, off);
+}
+
+/* test byte gs:[vec], bits; returns the displacement of the jump that is taken if none is set */
+static u8 *test_vec(u8 **p, unsigned bits)
+{
+	EMIT(p, 0x65, 0xf6, 0x04, 0x25);
+	put32(p, GS_OF(j.vec));
+	put8(p, bits);
+	return emit_jcc(p, COND_E);
+}
+
+/* Between the XSAVE area and the guest's registers: control, status and tag word, the stack. What
+ * the host has for instruction pointers is not the guest's. */
+static void move_x87(u8 **p, u32 from, u32 to)
+{
+	unsigned k;
+
+	emit_gs(p, OP_MOV_R_RM, RAX, from, false);
+	emit_gs(p, OP_MOV_RM_R, RAX, to, false);
+	emit_gs(p, OP_MOV_R_RM, RAX, from + 4, false);
+	EMIT(p, 0x65, 0x88, 0x04, 0x25); /* mov gs:[ftw], al */
+	put32(p, to + 4);
+	for (k = 0; k < 4; k++) {
+		move_ymm(p, k, from + 32 + 32 * k, false);
+		move_ymm(p, k, to + 32 + 32 * k, true);
+	}
+}
+
+_Static_assert(offsetof(struct isa_x87, st) == 32, "as in the XSAVE area");
+
+/* xsave64 (4), xrstor64 (5) of the x87 component; RAX and RDX are lost */
+static void put_xsave(u8 **p, unsigned op)
+{
+	EMIT(p, 0xb8, 1, 0, 0, 0, 0x31, 0xd2); /* mov eax, 1; xor edx, edx */
+	EMIT(p, 0x65, 0x48, 0x0f, 0xae);
+	put8(p, 0x04 | op << 3);
+	put8(p, 0x25);
+	put32(p, GS_OF(j.fpu));
+}
+
+/* fldcw (5), fnstcw (7) gs:[host_fcw] */
+static void put_fcw(u8 **p, unsigned op)
+{
+	EMIT(p, 0x65, 0xd9);
+	put8(p, 0x04 | op << 3);
+	put8(p, 0x25);
+	put32(p, GS_OF(j.host_fcw));
+}
+
+/* Those that are with the guest back to C; EFLAGS, RAX and RDX are lost. C finds an empty x87
+ * stack: long double is computed there, and MMX registers would be in its way. */
+static void vec_save(u8 **p)
+{
+	u8 *none, *nox87, *novec, *nofp;
+
+	EMIT(p, 0x65, 0x0f, 0xb6, 0x04, 0x25); /* movzx eax, byte gs:[vec] */
+	put32(p, GS_OF(j.vec));
+	EMIT(p, 0x65, 0x88, 0x04, 0x25); /* mov gs:[vec_was], al */
+	put32(p, GS_OF(j.vec_was));
+	EMIT(p, 0x84, 0xc0); /* test al, al */
+	none = emit_jcc(p, COND_E);
+	novec = test_vec(p, VEC_REGS);
+	move_vectors(p, true);
+	nofp = test_vec(p, VEC_SSE_FP | VEC_AVX_FP);
+	put_mxcsr(p, 3, GS_OF(c.r.x87.mxcsr));
+	put_mxcsr(p, 2, GS_OF(j.host_mxcsr));
+	fix_rel32(nofp, *p);
+	fix_rel32(novec, *p);
+	nox87 = test_vec(p, VEC_X87);
+	put_xsave(p, 4);
+	EMIT(p, 0xdb, 0xe3); /* fninit */
+	put_fcw(p, 5);
+	move_x87(p, GS_OF(j.fpu), GS_OF(c.r.x87));
+	fix_rel32(nox87, *p);
+	EMIT(p, 0xc5, 0xf8, 0x77);	 /* vzeroupper */
+	EMIT(p, 0x65, 0xc6, 0x04, 0x25); /* mov byte gs:[vec], 0 */
+	put32(p, GS_OF(j.vec));
+	put8(p, 0);
+	fix_rel32(none, *p);
+}
+
+/* To the guest, with the rights in vec_was; EFLAGS, RAX and RDX are lost. */
+static void vec_load(u8 **p)
+{
+	u8 *nox87, *novec, *nofp;
+
+	EMIT(p, 0x65, 0x0f, 0xb6, 0x04, 0x25);
+	put32(p, GS_OF(j.vec_was));
+	EMIT(p, 0x65, 0x88, 0x04, 0x25);
+	put32(p, GS_OF(j.vec));
+	nox87 = test_vec(p, VEC_X87);
+	move_x87(p, GS_OF(c.r.x87), GS_OF(j.fpu));
+	EMIT(p, 0x65, 0xc7, 0x04, 0x25); /* mov dword gs:[fpu.xstate_bv], 1 */
+	put32(p, GS_OF(j.fpu) + 512);
+	put32(p, 1);
+	EMIT(p, 0xc5, 0xf8, 0x77); /* vzeroupper */
+	put_fcw(p, 7);
+	put_xsave(p, 5);
+	fix_rel32(nox87, *p);
+	novec = test_vec(p, VEC_REGS);
+	nofp = test_vec(p, VEC_SSE_FP | VEC_AVX_FP);
+	put_mxcsr(p, 3, GS_OF(j.host_mxcsr));
+	put_mxcsr(p, 2, GS_OF(c.r.x87.mxcsr));
+	fix_rel32(nofp, *p);
+	move_vectors(p, false);
+	fix_rel32(novec, *p);
+}
+
 /* call fn(cpu, R14) */
 static void call_c(u8 **p, const void *fn)
 {
@@ -80,14 +219,14 @@ static void stub_exec(u8 **p, const void *fn, bool flags, bool vec)
 	u8 *leave;
 
 	store_regs(p, 8);
-	emit_vec_save(p);
+	vec_save(p);
 	EMIT(p, 0x48, 0x83, 0xec, 0x08);
 	call_c(p, fn);
 	EMIT(p, 0x48, 0x83, 0xc4, 0x08);
 	EMIT(p, 0x48, 0x85, 0xc0); /* test rax, rax */
 	leave = emit_jcc(p, COND_NE);
 	if (vec)
-		emit_vec_load(p);
+		vec_load(p);
 	if (flags)
 		emit_flags_load(p);
 	load_regs(p, 8);
@@ -102,7 +241,7 @@ static void stub_jump(u8 **p, const void *fn, bool host_flags)
 	if (host_flags)
 		emit_flags_save(p, T1);
 	store_regs(p, 0);
-	emit_vec_save(p);
+	vec_save(p);
 	call_c(p, fn);
 	go(p);
 }

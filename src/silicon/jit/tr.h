@@ -38,6 +38,7 @@ struct tr {
 	struct jit_block *b;
 	enum fl fl, entry;
 	unsigned vec;	   /* VEC_* that are known to be there */
+	unsigned x87;	   /* see struct jit_insn */
 	unsigned start;	   /* offset of the block in its page */
 	unsigned off, end; /* of the instruction and of the next */
 	unsigned index;	   /* instructions before it */
@@ -99,5 +100,10 @@ tr_fn tr_copy, tr_plain, tr_nothing, tr_mov, tr_lea, tr_shift, tr_bit, tr_bswap,
 	tr_push, tr_pop, tr_leave, tr_vex;
 /* simd.c */
 tr_fn tr_simd;
+/* The registers that @bit of VEC_* stands for are the guest's from here on. */
+void tr_need_vec(struct tr *t, unsigned bit);
+/* x87.c */
+tr_fn tr_x87, tr_x87_control, tr_x87_nothing, tr_fninit, tr_fldcw, tr_emms;
+void tr_x87_flush(struct tr *t);
 
 #endif

@@ -57,6 +57,7 @@ struct jit_insn *tr_insn(struct tr *t)
 	t->ji->i = *t->i;
 	t->ji->end = (u16)t->end;
 	t->ji->index = (u16)t->index;
+	t->ji->x87 = (u16)t->x87;
 	t->at[t->nat].code = (u32)(t->p - t->j->rw);
 	t->at[t->nat++].insn = t->ji;
 	return t->ji;
@@ -204,6 +205,7 @@ static void call_handler(struct tr *t)
 	emit_mov_imm64(&t->p, T0, (u64)tr_insn(t));
 	emit_call(&t->p, t->j->rw + t->j->stub[STUB_EXEC]);
 	t->vec = 0;
+	t->x87 = 0;
 }
 
 static void end_with_handler(struct tr *t)
@@ -223,24 +225,37 @@ static bool usable(const struct tr *t)
 	return isa_has(&t->cpu->c, isa_rows[i->op].feat);
 }
 
-/* Rows that run natively need none here. */
-static bool is_simd(const struct isa_insn *i)
+/* Rows that run natively need none in jit.def. */
+static tr_fn *fn_of(const struct isa_insn *i)
 {
 	isa_exec_fn *fn = isa_rows[i->op].fn;
 
-	return fn == exec_simd || fn == exec_simd_mmx || fn == exec_simd_mov || fn == exec_vzero;
+	if (rows[i->op].fn)
+		return rows[i->op].fn;
+	if (fn == exec_simd || fn == exec_simd_mmx || fn == exec_simd_mov || fn == exec_vzero)
+		return tr_simd;
+	return fn == exec_x87 ? tr_x87 : NULL;
+}
+
+static bool branches(tr_fn *fn)
+{
+	return fn == tr_jcc || fn == tr_jmp || fn == tr_call || fn == tr_ret;
 }
 
 static void one(struct tr *t)
 {
 	const struct isa_insn *i = t->i;
-	tr_fn *fn = rows[i->op].fn ? rows[i->op].fn : is_simd(i) ? tr_simd : NULL;
+	tr_fn *fn = fn_of(i);
 	unsigned vec = t->vec;
 	u8 *p = t->p;
 	enum fl fl = t->fl, entry = t->entry;
 	unsigned ncold = t->ncold;
 
 	t->ji = NULL;
+	if (branches(fn)) {
+		tr_x87_flush(t);
+		p = t->p;
+	}
 	if (fn && usable(t)) {
 		if (fn(t, rows[i->op].attr))
 			return;
@@ -332,7 +347,7 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	t->cpu = cpu;
 	t->fl = t->entry = FL_ANY;
 	t->start = off;
-	t->vec = 0;
+	t->vec = t->x87 = 0;
 	t->index = t->ncold = t->nat = 0;
 	t->done = t->oom = false;
 	t->body = t->p;
@@ -355,8 +370,10 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	}
 	if (!t->index)
 		return NULL;
-	if (!t->done)
+	if (!t->done) {
+		tr_x87_flush(t);
 		tr_fallthrough(t);
+	}
 	for (k = 0; k < t->ncold; k++)
 		cold(t, &t->cold[k]);
 	entries(t);

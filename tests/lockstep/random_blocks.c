@@ -33,6 +33,7 @@ static unsigned below(unsigned n)
 }
 
 static u8 code[PAGE_SIZE], *p;
+static bool with_x87;
 
 static void put(unsigned b)
 {
@@ -82,10 +83,90 @@ static void define_flags(void)
 	op_reg(0, 0x39, reg(), reg(), true);
 }
 
+/* x87 instructions with registers, as ranges of their second byte. */
+static const struct {
+	u8 op, first, last;
+} x87_regs[] = {
+	{0xd8, 0xc0, 0xff}, {0xd9, 0xc0, 0xd0}, {0xd9, 0xe0, 0xe1}, {0xd9, 0xe4, 0xe5},
+	{0xd9, 0xe8, 0xee}, {0xd9, 0xf0, 0xff}, {0xda, 0xc0, 0xdf}, {0xda, 0xe9, 0xe9},
+	{0xdb, 0xc0, 0xdf}, {0xdb, 0xe2, 0xe3}, {0xdb, 0xe8, 0xf7}, {0xdc, 0xc0, 0xcf},
+	{0xdc, 0xe0, 0xff}, {0xdd, 0xc0, 0xc7}, {0xdd, 0xd0, 0xef}, {0xde, 0xc0, 0xcf},
+	{0xde, 0xd9, 0xd9}, {0xde, 0xe0, 0xff}, {0xdf, 0xe0, 0xe0}, {0xdf, 0xe8, 0xf7},
+};
+
+static void x87(void)
+{
+	unsigned k = below(ARRAY_SIZE(x87_regs)), op = 0xd8 + below(8), f = below(8);
+
+	switch (below(8)) {
+	case 0:
+	case 1:
+	case 2:
+		put(x87_regs[k].op);
+		put(x87_regs[k].first + below(x87_regs[k].last - x87_regs[k].first + 1u));
+		break;
+	case 3: put(0x9b); break; /* fwait */
+	default:
+		/* The environment and control words seldom: loaded from random data, they unmask
+		 * exceptions. */
+		if ((op == 0xd9 || op == 0xdd) && f >= 4 && below(4))
+			f &= 3;
+		if ((op == 0xd9 && f == 1) || (op == 0xdb && (f == 4 || f == 6)) ||
+		    (op == 0xdd && f == 5))
+			f = 0;
+		op_mem(0, op, f, false);
+	}
+}
+
+static void mmx(void)
+{
+	static const u8 ops[] = {0x60, 0x6f, 0x74, 0xd5, 0xdb, 0xef, 0xfc, 0xfe, 0xf6, 0x7f};
+	unsigned a = below(8), b = below(8);
+
+	switch (below(8)) {
+	case 0: op_mem(1, ops[below(sizeof(ops))], a, false); break;
+	case 1: op_reg(1, below(2) ? 0x6e : 0x7e, a, reg(), below(2)); break; /* movd, movq */
+	case 2:
+		put(0x0f);
+		put(0x77);
+		break;
+	case 3: op_reg(1, below(2) ? 0x2a : 0x2d, a, b, false); break; /* cvtpi2ps, cvtps2pi */
+	case 4:
+		put(below(2) ? 0xf2 : 0xf3); /* movdq2q, movq2dq */
+		op_reg(1, 0xd6, a, b, false);
+		break;
+	default: op_reg(1, ops[below(sizeof(ops))], a, b, false);
+	}
+}
+
+/* FXSAVE, FXRSTOR; LDMXCSR and STMXCSR. */
+static void state(void)
+{
+	u32 d = below(DATA_PAGES * PAGE_SIZE - 512) & ~15u;
+	unsigned f = below(4);
+
+	put(0x48);
+	put(0x0f);
+	put(0xae);
+	put(0x83 | f << 3);
+	memcpy(p, &d, 4);
+	p += 4;
+}
+
 static void one(void)
 {
 	unsigned a = reg(), b = reg();
 
+	if (with_x87 && below(2)) {
+		switch (below(16)) {
+		case 0: state(); break;
+		case 1:
+		case 2:
+		case 3: mmx(); break;
+		default: x87();
+		}
+		return;
+	}
 	switch (below(20)) {
 	case 0:
 	case 1: op_reg(0, alu() + 1, a, b, below(2)); break;
@@ -204,6 +285,8 @@ static void make(struct fake *f, enum sil_engine e)
 struct start {
 	u64 gpr[16];
 	u8 vec[16][16];
+	u16 fcw;
+	bool ts;
 	u8 data[DATA_PAGES * PAGE_SIZE];
 };
 
@@ -216,7 +299,12 @@ static enum fake_exit run(struct fake *f, const struct start *s)
 	memcpy(c->r.gpr, s->gpr, sizeof(s->gpr));
 	for (k = 0; k < 16; k++)
 		memcpy(c->r.vec[k].b, s->vec[k], 16);
+	memset(&c->r.x87, 0, sizeof(c->r.x87));
 	c->r.x87.mxcsr = 0x1f80;
+	c->r.x87.fcw = s->fcw;
+	c->s.cr0 |= s->ts ? CR0_TS : 0;
+	c->s.cr4 |= CR4_OSXMMEXCPT;
+	cpu_context_changed(f->cpu);
 	memcpy(f->mem + DATA, s->data, sizeof(s->data));
 	memcpy(f->mem + CODE, code, sizeof(code));
 	sil_memory_written(f->m, (hva_t)f->mem + CODE, PAGE_SIZE);
@@ -235,6 +323,7 @@ static bool same(const struct fake *a, const struct fake *b, enum fake_exit xa, 
 	ok &= isa_flags(c) == isa_flags(d);
 	for (k = 0; k < 16; k++)
 		ok &= !memcmp(c->r.vec[k].b, d->r.vec[k].b, 32);
+	ok &= !memcmp(&c->r.x87, &d->r.x87, sizeof(c->r.x87));
 	ok &= !memcmp(a->mem + DATA, b->mem + DATA, DATA_PAGES * PAGE_SIZE);
 	ok &= a->cpu->n.instructions == b->cpu->n.instructions;
 	if (xa == X_EXCEPTION && ok)
@@ -253,6 +342,12 @@ static void report(const char *name, const struct fake *f, enum fake_exit x)
 	       (unsigned long long)f->cpu->n.instructions);
 	for (k = 0; k < 16; k++)
 		printf(" %llx", (unsigned long long)c->r.gpr[k]);
+	printf("\nfcw %x fsw %x ftw %x fop %x fip %llx fdp %llx mxcsr %x", c->r.x87.fcw,
+	       c->r.x87.fsw, c->r.x87.ftw, c->r.x87.fop, (unsigned long long)c->r.x87.fip,
+	       (unsigned long long)c->r.x87.fdp, c->r.x87.mxcsr);
+	for (k = 0; k < 8; k++)
+		printf(" %04x:%016llx", *(const u16 *)(c->r.x87.st[k] + 8),
+		       (unsigned long long)*(const u64 *)c->r.x87.st[k]);
 	printf("\n");
 }
 
@@ -274,7 +369,10 @@ int main(int argc, char **argv)
 		u64 this = seed = k * 0x9e3779b97f4a7c15ull + (argc > 2 ? seed : 1);
 
 		memset(code, 0xf4, sizeof(code));
+		with_x87 = below(3) == 0;
 		program();
+		s.fcw = (u16)(below(8) ? 0x37f : 0x340 | below(64)) ^ (u16)(below(16) << 8);
+		s.ts = below(50) == 0;
 		for (i = 0; i < 16; i++)
 			s.gpr[i] = below(3) ? rnd() : below(64);
 		s.gpr[RBX] = DATA;

@@ -303,8 +303,8 @@ static unsigned vec_rights(const struct isa_cpu *c)
 	bool x87 = !(c->s.cr0 & (CR0_EM | CR0_TS)) && (c->r.x87.fcw & 0x3f) == 0x3f &&
 		   !(c->r.x87.fsw & 0x80);
 
-	return (x87 ? VEC_X87 : 0) | (sse ? VEC_SSE : 0) | (avx ? VEC_AVX : 0) | (sse && fp ? VEC_SSE_FP : 0) |
-	       (avx && fp ? VEC_AVX_FP : 0);
+	return (x87 ? VEC_X87 : 0) | (sse ? VEC_SSE : 0) | (avx ? VEC_AVX : 0) |
+	       (sse && fp ? VEC_SSE_FP : 0) | (avx && fp ? VEC_AVX_FP : 0);
 }
 
 const void *jit_vec(struct sil_cpu *cpu, struct jit_insn *ji)

@@ -41,8 +41,7 @@ static bool stores(const struct isa_insn *i)
 {
 	unsigned f = field(i);
 
-	return (opcode(i) & 1) &&
-	       ((f >= 1 && f <= 3) || f == 7 || (opcode(i) == 0xdf && f == 6));
+	return (opcode(i) & 1) && ((f >= 1 && f <= 3) || f == 7 || (opcode(i) == 0xdf && f == 6));
 }
 
 /* The instruction with its memory operand at [T1]. */

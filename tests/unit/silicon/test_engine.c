@@ -327,6 +327,49 @@ static void test_missing_memory(void **state)
 	fake_fini(&f);
 }
 
+/* The same with the guest's x87 and MMX state about; none of it is left to this program. */
+CODE(c_x87, ".intel_syntax noprefix; fninit; fld1; fadd qword ptr [rbx]; pxor mm0, mm0;"
+	    "movq mm1, [rbx]; hlt; .att_syntax prefix");
+static void test_missing_memory_x87(void **state)
+{
+	static const u8 one[10] = {0, 0, 0, 0, 0, 0, 0, 0x80, 0xff, 0x3f};
+	struct {
+		u16 w[14];
+	} env;
+	u64 first;
+
+	setup();
+	LOAD(c_x87, 0x1000);
+	R(RBX) = 0x6018;
+	f.icpt_hlt = true;
+	assert_int_equal(fake_run(&f), X_HLT);
+	assert_int_equal(f.cpu->c.r.x87.ftw, 0xff);
+	assert_int_equal(f.cpu->c.r.x87.fip, 0x1004);
+	mprotect(f.mem + 0x6000, 0x1000, PROT_NONE);
+	f.cpu->c.s.rip = 0x1000;
+	assert_int_equal(fake_run(&f), X_EXCEPTION);
+	assert_int_equal(f.ev.vector, 18);
+	assert_int_equal(f.cpu->c.s.rip, 0x1004);
+	assert_int_equal(f.cpu->c.r.x87.fsw, 0x3800);
+	assert_int_equal(f.cpu->c.r.x87.ftw, 0x80);
+	assert_int_equal(f.cpu->c.r.x87.fip, 0x1002);
+	assert_memory_equal(f.cpu->c.r.x87.st[0], one, 10);
+	f.cpu->c.s.rip = 0x1006;
+	assert_int_equal(fake_run(&f), X_EXCEPTION);
+	assert_int_equal(f.cpu->c.s.rip, 0x1009);
+	assert_int_equal(f.cpu->c.r.x87.fsw, 0);
+	assert_int_equal(f.cpu->c.r.x87.ftw, 0xff);
+	memcpy(&first, f.cpu->c.r.x87.st[0], 8);
+	assert_int_equal(first, 0);
+#ifdef __x86_64__
+	__asm__ volatile("fnstenv %0; fldenv %0" : "+m"(env));
+	assert_int_equal(env.w[2], 0); /* status */
+	assert_int_equal(env.w[4], 0xffff);
+#endif
+	mprotect(f.mem + 0x6000, 0x1000, PROT_READ | PROT_WRITE);
+	fake_fini(&f);
+}
+
 /* Flushes hit what they should and no less; entries that need no flush are not used stale. */
 static u64 read_at(u64 la)
 {
@@ -714,6 +757,7 @@ int main(void)
 		cmocka_unit_test(test_page_crossing),
 		cmocka_unit_test(test_canonical),
 		cmocka_unit_test(test_missing_memory),
+		cmocka_unit_test(test_missing_memory_x87),
 		cmocka_unit_test(test_flushes),
 		cmocka_unit_test(test_apic_page),
 		cmocka_unit_test(test_self_modifying),

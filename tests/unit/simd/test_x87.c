@@ -130,10 +130,8 @@ static void test_mmx_fault(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_env32),
-		cmocka_unit_test(test_pointers),
-		cmocka_unit_test(test_env_real),
-		cmocka_unit_test(test_mmx_alias),
+		cmocka_unit_test(test_env32),	  cmocka_unit_test(test_pointers),
+		cmocka_unit_test(test_env_real),  cmocka_unit_test(test_mmx_alias),
 		cmocka_unit_test(test_mmx_fault),
 	};
 

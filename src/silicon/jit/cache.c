@@ -171,8 +171,23 @@ static struct jit_block *find(struct jit *j, hva_t hva)
 	struct jit_block *b = __atomic_load_n(&j->hash[block_hash(hva)], __ATOMIC_ACQUIRE);
 
 	for (; b; b = __atomic_load_n(&b->hnext, __ATOMIC_ACQUIRE))
-		if (__atomic_load_n(&b->hva, __ATOMIC_RELAXED) == hva)
+		if (__atomic_load_n(&b->hva, __ATOMIC_RELAXED) == hva && !b->rec)
 			return b;
+	return NULL;
+}
+
+/* One that will do for a jump with @rec; *@n: versions there are. */
+static struct jit_block *find_rec(struct jit *j, hva_t hva, u64 rec, unsigned *n)
+{
+	struct jit_block *b = __atomic_load_n(&j->hash[block_hash(hva)], __ATOMIC_ACQUIRE);
+
+	for (*n = 0; b; b = __atomic_load_n(&b->hnext, __ATOMIC_ACQUIRE)) {
+		if (__atomic_load_n(&b->hva, __ATOMIC_RELAXED) != hva)
+			continue;
+		if (b->rec == rec || (!b->rec && b->blind))
+			return b;
+		*n += b->rec != 0;
+	}
 	return NULL;
 }
 
@@ -372,14 +387,15 @@ out:
 	pthread_mutex_unlock(&j->lock);
 }
 
-#define COPY_BYTES 512u
+#define COPY_BYTES   512u
+#define MAX_VERSIONS 4
 
-static struct jit_block *make(struct sil_cpu *cpu, hva_t host)
+static struct jit_block *make(struct sil_cpu *cpu, hva_t host, u64 rec)
 {
-	unsigned off = host & ~PAGE_MASK, avail = MIN(PAGE_SIZE - off, COPY_BYTES);
+	unsigned off = host & ~PAGE_MASK, avail = MIN(PAGE_SIZE - off, COPY_BYTES), n;
 	struct jit *j = cpu->m->jit;
 	struct commit c = {.j = j, .host = host};
-	u8 src[COPY_BYTES];
+	u8 page[PAGE_SIZE], *src = page + off;
 	u64 serial;
 
 	c.src = src;
@@ -391,9 +407,9 @@ static struct jit_block *make(struct sil_cpu *cpu, hva_t host)
 		memcpy(src, (const void *)host, avail);
 		pthread_mutex_lock(&j->trans);
 		/* Another cpu may have been faster. */
-		c.b = find(j, host);
+		c.b = rec ? find_rec(j, host, rec, &n) : find(j, host);
 		if (!c.b) {
-			c.b = jit_translate(cpu, src, off, avail);
+			c.b = jit_translate(cpu, page, off, avail, rec);
 			c.ok = false;
 		} else {
 			c.ok = true;
@@ -423,7 +439,35 @@ struct jit_block *jit_get(struct sil_cpu *cpu, hva_t host)
 		return b;
 	if (cpu->m->jit->full)
 		return NULL;
-	return make(cpu, host);
+	return make(cpu, host, 0);
+}
+
+struct jit_block *jit_get_rec(struct sil_cpu *cpu, hva_t host, u64 rec)
+{
+	unsigned n;
+	struct jit_block *b = find_rec(cpu->m->jit, host, rec, &n);
+
+	if (b)
+		return b;
+	if (cpu->m->jit->full || n >= MAX_VERSIONS)
+		return NULL;
+	return make(cpu, host, rec);
+}
+
+#define CONVERT_MAX 64u
+u32 jit_convert(struct sil_cpu *cpu, u64 rec, const struct jit_block *b)
+{
+	struct jit *j = cpu->m->jit;
+	u32 at = 0;
+
+	pthread_mutex_lock(&j->trans);
+	if (j->used + CONVERT_MAX <= j->size) {
+		at = j->used;
+		jit_emit_convert(j->rw + at, rec, j->rw + b->entry_mem);
+		j->used += CONVERT_MAX;
+	}
+	pthread_mutex_unlock(&j->trans);
+	return at;
 }
 
 #else

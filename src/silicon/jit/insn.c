@@ -177,8 +177,10 @@ static void before(struct tr *t, unsigned attr)
 
 static void after(struct tr *t, unsigned attr)
 {
-	if (attr & F_W)
+	if (attr & F_W) {
 		tr_set_flags(t);
+		t->rec = rec_after(t->i);
+	}
 }
 
 /* ---- ModRM instructions -------------------------------------------------------------------------

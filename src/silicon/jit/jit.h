@@ -14,28 +14,44 @@
 /* An instruction that may call C: for a memory access that misses the TLB, or always. */
 struct jit_insn {
 	struct isa_insn i;
+	u64 rec;   /* struct rec of the status flags before it; 0: they are in cpu->j.fl */
 	u16 end;   /* offset in the page of the next instruction */
 	u16 index; /* instructions of the block before it */
 	u16 x87;   /* 1 + offset of the x87 instruction before it whose address is not in x87.fip
 		      yet; 0: none */
 };
 
+/* Where the status flags are when a jump is taken. */
+enum jit_fl {
+	JIT_FL_HOST, /* EFLAGS */
+	JIT_FL_MEM,  /* cpu->j.fl */
+	JIT_FL_REC,  /* nowhere: struct rec says how to make them */
+};
+
 /* A direct jump within a page. */
 struct jit_link {
 	struct jit_block *from;
+	u64 rec;    /* with JIT_FL_REC */
 	u32 site;   /* offset in the code memory of its 32-bit displacement, 4-aligned; 0: none */
 	u16 target; /* offset in the page; PAGE_SIZE: the next page's first byte */
 	u16 count;  /* instructions retired since the block's start, not counted yet */
-	bool mem;   /* the status flags are in memory when it is taken */
+	u8 fl;	    /* enum jit_fl */
 };
 
+/*
+ * A block is translated for flags that may be anywhere, and again (a version) for jumps that bring
+ * a recipe for them, if it has a use for that.
+ */
 struct jit_block {
 	u64 hva; /* of the first byte; 0: dropped */
+	u64 rec; /* a version: for jumps with this recipe alone */
 	struct jit_block *hnext, *pnext;
 	struct jit_block *before; /* made before it */
 	u32 code, code_end;	  /* offsets in the code memory */
 	u32 entry_host;		  /* entry with the status flags in EFLAGS */
 	u32 entry_mem;		  /* entry with the status flags in memory */
+	u32 body;
+	bool blind; /* it does not look at the flags it is entered with: body will do */
 	u16 nbytes, ninsns;
 	u16 njit; /* of at[] */
 	struct jit_at {
@@ -115,11 +131,21 @@ void jit_make_stubs(struct jit *j);
  * or no room. May serve shoot-downs; may fault on guest memory. Owner thread.
  */
 struct jit_block *jit_get(struct sil_cpu *cpu, hva_t host);
+/* The same for a jump with the recipe @rec: a block that is blind, or a version. NULL also if there
+ * are enough versions. */
+struct jit_block *jit_get_rec(struct sil_cpu *cpu, hva_t host, u64 rec);
+/* Code that makes the flags of @rec, puts them into memory and enters @b. 0: no room. */
+u32 jit_convert(struct sil_cpu *cpu, u64 rec, const struct jit_block *b);
 /*
- * Translates @nbytes at offset @off of a page, from the private copy @src, into the code memory.
- * NULL if there is no room or no whole valid instruction. j->trans held.
+ * Translates at most @avail bytes at offset @off of a page, from the private copy @src, into the
+ * code memory, for jumps with @rec or, if that is 0, any. NULL if there is no room or no whole
+ * valid instruction. j->trans held.
  */
-struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off, unsigned avail);
+struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off, unsigned avail,
+				u64 rec);
+/* The flags of @rec, whose registers are in @c, into it. */
+void jit_rec_flags(struct isa_cpu *c, u64 rec);
+u8 *jit_emit_convert(u8 *p, u64 rec, const u8 *entry_mem);
 /* Throws all translations away, when no cpu is busy with them. Owner thread, not busy. */
 void jit_flush(struct sil_cpu *cpu);
 void *jit_alloc(struct jit *j, size_t n);

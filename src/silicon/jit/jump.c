@@ -6,7 +6,7 @@
  */
 #include "silicon/jit/tr.h"
 
-static struct jit_link *new_link(struct tr *t, unsigned target, unsigned count)
+static struct jit_link *new_link(struct tr *t, unsigned target, unsigned count, enum jit_fl fl)
 {
 	struct jit_link *l = jit_alloc(t->j, sizeof(*l));
 	static struct jit_link dummy;
@@ -15,8 +15,11 @@ static struct jit_link *new_link(struct tr *t, unsigned target, unsigned count)
 		t->oom = true;
 		return &dummy;
 	}
-	*l = (struct jit_link){
-		.from = t->b, .target = (u16)target, .count = (u16)count, .mem = t->fl == FL_MEM};
+	*l = (struct jit_link){.from = t->b,
+			       .rec = fl == JIT_FL_REC ? t->rec : 0,
+			       .target = (u16)target,
+			       .count = (u16)count,
+			       .fl = (u8)fl};
 	return l;
 }
 
@@ -31,6 +34,33 @@ static void settle(struct tr *t)
 {
 	if (t->fl == FL_ANY)
 		t->fl = t->entry = FL_HOST;
+	t->looked |= t->fresh;
+}
+
+/* Where a jump to @target leaves them: out of EFLAGS if they need not be there. */
+static enum jit_fl link_fl(const struct tr *t, unsigned target)
+{
+	switch (t->fl) {
+	case FL_MEM: return JIT_FL_MEM;
+	case FL_LOST: return JIT_FL_REC;
+	case FL_BOTH: return tr_reads_flags_at(t, target) ? JIT_FL_HOST : JIT_FL_MEM;
+	default: return t->rec && !tr_reads_flags_at(t, target) ? JIT_FL_REC : JIT_FL_HOST;
+	}
+}
+
+static void count_mem(struct tr *t, unsigned n)
+{
+	EMIT(&t->p, 0x48, 0x83, 0x44, 0x24); /* add qword [rsp + count], n */
+	put8(&t->p, FR_OF(count));
+	put8(&t->p, n);
+}
+
+static void count(struct tr *t, unsigned n, enum jit_fl fl)
+{
+	if (fl == JIT_FL_HOST)
+		tr_count(t, n);
+	else
+		count_mem(t, n);
 }
 
 /* A look at the request word, flags untouched. */
@@ -38,7 +68,7 @@ static void poll(struct tr *t, struct jit_link *l)
 {
 	u8 *over;
 
-	if (l->mem) {
+	if (l->fl != JIT_FL_HOST) {
 		EMIT(&t->p, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[request], 0 */
 		put32(&t->p, GS_OF(c.request));
 		put8(&t->p, 0);
@@ -69,17 +99,18 @@ static void link_jump(struct tr *t, struct jit_link *l)
 	stub = t->p;
 	fix_rel32(stub - 4, stub);
 	emit_mov_imm64(&t->p, T0, (u64)l);
-	emit_jmp(&t->p, t->j->rw + t->j->stub[l->mem ? STUB_LINK_MEM : STUB_LINK_HOST]);
+	emit_jmp(&t->p,
+		 t->j->rw + t->j->stub[l->fl == JIT_FL_HOST ? STUB_LINK_HOST : STUB_LINK_MEM]);
 }
 
 /* To @target in the page, from after this instruction. */
-static void edge(struct tr *t, unsigned target, unsigned count)
+static void edge(struct tr *t, unsigned target, unsigned n)
 {
 	struct jit_link *l;
 
 	settle(t);
-	l = new_link(t, target, 0);
-	tr_count(t, count);
+	l = new_link(t, target, 0, link_fl(t, target));
+	count(t, n, l->fl);
 	if (target <= t->off)
 		poll(t, l);
 	link_jump(t, l);
@@ -89,7 +120,7 @@ void tr_edge_cold(struct tr *t, struct cold *c)
 {
 	struct jit_link *l = c->arg;
 
-	tr_count(t, l->count);
+	count(t, l->count, l->fl);
 	l->count = 0;
 	link_jump(t, l);
 }
@@ -124,13 +155,6 @@ static void enter_page(struct tr *t)
 	emit_gs(&t->p, OP_XOR_R_RM, T1, GS_OF(j.xgen), true);
 	EMIT(&t->p, 0x49, 0x81, 0xe7, 0x00, 0xf0, 0xff, 0xff); /* and r15, -4096 */
 	emit_sp(&t->p, OP_MOV_RM_R, T1, FR_OF(pc_page));
-}
-
-static void count_mem(struct tr *t, unsigned n)
-{
-	EMIT(&t->p, 0x48, 0x83, 0x44, 0x24); /* add qword [rsp + count], n */
-	put8(&t->p, FR_OF(count));
-	put8(&t->p, n);
 }
 
 static void jmp_t0(struct tr *t)
@@ -172,15 +196,16 @@ bool tr_jcc(struct tr *t, unsigned attr)
 {
 	s64 target = target_of(t);
 	unsigned cond = t->i->cond;
+	enum fl fl;
 	u8 *over;
 
 	if (t->i->opsize != 8 || target != (s32)target)
 		return false;
 	tr_need_flags(t);
 	if (in_page(target) && target > (s64)t->off) {
-		struct jit_link *l = new_link(t, (unsigned)target, t->index + 1);
+		struct jit_link *l =
+			new_link(t, (unsigned)target, t->index + 1, link_fl(t, (unsigned)target));
 
-		l->mem = false;
 		tr_cold(t, COLD_EDGE, emit_jcc(&t->p, cond), l);
 		return true;
 	}
@@ -190,12 +215,11 @@ bool tr_jcc(struct tr *t, unsigned attr)
 		fix_rel32(over, t->p);
 		return true;
 	}
-	if (t->fl == FL_HOST) {
-		emit_flags_save(&t->p, T0);
-		t->fl = FL_BOTH;
-	}
 	over = emit_jcc(&t->p, cond ^ 1);
+	fl = t->fl;
+	tr_store_flags(t);
 	far_edge(t, target, t->index + 1, COLD_END, tr_insn(t));
+	t->fl = fl;
 	fix_rel32(over, t->p);
 	return true;
 }
@@ -214,13 +238,13 @@ bool tr_jmp(struct tr *t, unsigned attr)
 		if (in_page(target)) {
 			edge(t, (unsigned)target, t->index + 1);
 		} else {
-			tr_spill_flags(t);
+			tr_store_flags(t);
 			far_edge(t, target, t->index + 1, COLD_END, tr_insn(t));
 		}
 		t->done = true;
 		return true;
 	}
-	tr_spill_flags(t);
+	tr_store_flags(t);
 	if (i->o[0].kind == OK_MEM) {
 		if (!tr_ea(t))
 			return false;
@@ -264,16 +288,21 @@ bool tr_call(struct tr *t, unsigned attr)
 		target = target_of(t);
 		if (target != (s32)target)
 			return false;
-		tr_spill_flags(t);
 		if (in_page(target)) {
+			/* RSP changes. */
+			if (rec_regs(t->rec) & 1u << RSP)
+				tr_store_flags(t);
+			else
+				tr_spill_flags(t);
 			push_return(t);
 			edge(t, (unsigned)target, t->index + 1);
 			t->done = true;
 			return true;
 		}
+		tr_store_flags(t);
 		near_address(t, target);
 	} else {
-		tr_spill_flags(t);
+		tr_store_flags(t);
 		if (i->o[0].kind == OK_MEM) {
 			if (!tr_ea(t))
 				return false;
@@ -308,7 +337,7 @@ bool tr_ret(struct tr *t, unsigned attr)
 
 	if (i->opsize != 8)
 		return false;
-	tr_spill_flags(t);
+	tr_store_flags(t);
 	emit_mov_rr(&t->p, T1, HOST_SP);
 	tr_access(t, 8, false, COLD_END);
 	EMIT(&t->p, 0x4d, 0x8b, 0x3f);
@@ -331,7 +360,7 @@ void tr_fallthrough(struct tr *t)
 		edge(t, t->end, t->index);
 		return;
 	}
-	tr_spill_flags(t);
-	l = new_link(t, PAGE_SIZE, t->index);
+	tr_store_flags(t);
+	l = new_link(t, PAGE_SIZE, t->index, JIT_FL_MEM);
 	far_edge(t, PAGE_SIZE, t->index, COLD_GOTO, l);
 }

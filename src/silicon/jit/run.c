@@ -60,6 +60,14 @@ static inline void flags_in(struct sil_cpu *cpu)
 	cpu->c.cc_aux = cc_of[k].aux;
 }
 
+static inline void flags_in_or(struct sil_cpu *cpu, u64 rec)
+{
+	if (rec)
+		jit_rec_flags(&cpu->c, rec);
+	else
+		flags_in(cpu);
+}
+
 static inline void flags_out(struct sil_cpu *cpu)
 {
 	const struct isa_cpu *c = &cpu->c;
@@ -156,7 +164,7 @@ static __always_inline_ void exec(struct sil_cpu *cpu, struct jit_insn *ji)
 {
 	struct isa_cpu *c = &cpu->c;
 
-	flags_in(cpu);
+	flags_in_or(cpu, ji->rec);
 	c->s.rip = cpu->j.pc_page + ji->end;
 	cpu->n.instructions += ji->index;
 	x87_pointer(cpu, ji);
@@ -285,7 +293,7 @@ void jit_caught(struct guard *guard, void *ucontext)
 		ji = b->at[k].insn;
 	if (!ji)
 		return;
-	flags_in(cpu);
+	flags_in_or(cpu, ji->rec);
 	x87_pointer(cpu, ji);
 	cpu->c.s.rip = cpu->j.pc_page + ji->end;
 	cpu->c.insn = &ji->i;
@@ -323,17 +331,15 @@ const void *jit_vec(struct sil_cpu *cpu, struct jit_insn *ji)
 
 const void *jit_goto(struct sil_cpu *cpu, struct jit_link *l)
 {
-	flags_in(cpu);
+	flags_in_or(cpu, l->rec);
 	cpu->n.instructions += l->count;
 	cpu->c.s.rip = cpu->j.pc_page + l->target;
 	return next(cpu);
 }
 
 /* Other cpus may be running the jump: its displacement is aligned, so they see it old or new. */
-static void link(struct jit *j, struct jit_link *l, const struct jit_block *b)
+static void link(struct jit *j, struct jit_link *l, u32 to)
 {
-	u32 to = l->mem ? b->entry_mem : b->entry_host;
-
 	__atomic_store_n((u32 *)(j->rw + l->site), to - (l->site + 4), __ATOMIC_RELEASE);
 }
 
@@ -342,16 +348,27 @@ const void *jit_link(struct sil_cpu *cpu, struct jit_link *l)
 	const void *to = jit_goto(cpu, l);
 	struct jit *j = cpu->m->jit;
 	hva_t from;
-	struct jit_block *b;
+	struct jit_block *b = NULL;
+	u32 entry = 0;
 
 	if (to == jit_code(j, j->stub[STUB_EXIT]))
 		return to;
 	/* Both ends are of the same page of memory, or the page has been forgotten meanwhile. */
-	b = jit_get(cpu, cpu->c.s.rip + cpu->fetch_addend);
+	if (l->fl == JIT_FL_REC) {
+		b = jit_get_rec(cpu, cpu->c.s.rip + cpu->fetch_addend, l->rec);
+		entry = b ? b->body : 0;
+	}
+	if (!b) {
+		b = jit_get(cpu, cpu->c.s.rip + cpu->fetch_addend);
+		if (b)
+			entry = l->fl == JIT_FL_HOST  ? b->entry_host
+				: l->fl == JIT_FL_MEM ? b->entry_mem
+						      : jit_convert(cpu, l->rec, b);
+	}
 	pthread_mutex_lock(&j->lock);
 	from = l->from->hva;
-	if (from && b && b->hva && !((from ^ b->hva) & PAGE_MASK))
-		link(j, l, b);
+	if (from && entry && b->hva && !((from ^ b->hva) & PAGE_MASK))
+		link(j, l, entry);
 	pthread_mutex_unlock(&j->lock);
 	return to;
 }

@@ -19,7 +19,41 @@ enum fl {
 	FL_HOST, /* EFLAGS */
 	FL_BOTH, /* EFLAGS and cpu->j.fl */
 	FL_MEM,	 /* cpu->j.fl */
+	FL_LOST, /* neither: tr.rec makes them */
 };
+
+/*
+ * How to make the status flags again from registers: they are those of an instruction whose
+ * operands, or whose result and second operand, are still there. As a number: 0 is none.
+ */
+enum rec_kind {
+	REC_NONE,
+	REC_CMP,  /* cmp a, b */
+	REC_TEST, /* test a, b; with a = b also AND, OR, XOR with the result in a */
+	REC_ADD,  /* a has become a + b */
+	REC_SUB,  /* a has become a - b */
+	REC_ZERO, /* xor x, x */
+};
+struct rec {
+	u8 kind, size;
+	u8 a, b; /* guest registers; b may be REC_IMM */
+	s32 imm;
+};
+#define REC_IMM 0xff
+_Static_assert(sizeof(struct rec) == 8, "a number");
+static inline struct rec rec_of(u64 v)
+{
+	struct rec r;
+
+	memcpy(&r, &v, 8);
+	return r;
+}
+/* Leaves them in EFLAGS. Uses T0. */
+void emit_rec(u8 **p, u64 rec);
+/* The recipe for the flags that @i leaves, 0 if there is none. */
+u64 rec_after(const struct isa_insn *i);
+/* Registers that must stay as they are. */
+unsigned rec_regs(u64 rec);
 
 enum cold_kind { COLD_SLOW, COLD_VEC, COLD_END, COLD_EDGE, COLD_GOTO, COLD_GOTO_RCX };
 struct cold {
@@ -37,6 +71,9 @@ struct tr {
 	struct sil_cpu *cpu;
 	struct jit_block *b;
 	enum fl fl, entry;
+	u64 rec;	   /* of the flags, wherever they are; 0: none */
+	bool fresh;	   /* with a recipe at the entry: these are still those flags */
+	bool looked;	   /* they have been needed */
 	unsigned vec;	   /* VEC_* that are known to be there */
 	unsigned x87;	   /* see struct jit_insn */
 	unsigned start;	   /* offset of the block in its page */
@@ -44,6 +81,10 @@ struct tr {
 	unsigned index;	   /* instructions before it */
 	u8 *body;
 	const struct isa_insn *i;
+	/* The instructions from here on, as far as they are likely to be in the block. */
+	struct isa_insn pre[JIT_BLOCK_INSNS];
+	u16 pre_off[JIT_BLOCK_INSNS + 1];
+	unsigned npre;
 	struct jit_insn *ji; /* of the instruction, once made */
 	bool done;	     /* the block has ended */
 	bool oom;
@@ -71,11 +112,16 @@ void enc_parse(const struct isa_insn *i, struct enc *e);
 
 /* ---- Flags ---- */
 void tr_need_flags(struct tr *t);  /* they will be in EFLAGS */
-void tr_spill_flags(struct tr *t); /* they are in memory; EFLAGS may be clobbered */
+void tr_spill_flags(struct tr *t); /* EFLAGS may be clobbered */
+void tr_store_flags(struct tr *t); /* they are in memory; EFLAGS may be clobbered */
 static inline void tr_set_flags(struct tr *t)
 {
 	t->fl = FL_HOST;
+	t->rec = 0;
+	t->fresh = false;
 }
+/* Is it known, and of use, that code at @target begins with reading flags? */
+bool tr_reads_flags_at(const struct tr *t, unsigned target);
 
 /* ---- Pieces ---- */
 struct jit_insn *tr_insn(struct tr *t);
@@ -83,7 +129,7 @@ struct cold *tr_cold(struct tr *t, enum cold_kind kind, u8 *site, void *arg);
 /* Linear address of the memory operand into T1. False: leave it to the handler. */
 bool tr_ea(struct tr *t);
 /* T1 = linear address of @size bytes -> T1 = host address; else the handler runs the instruction.
- * Flags are in memory. Returns the cold piece, whose way back the caller sets. */
+ * Flags are not in EFLAGS. Returns the cold piece, whose way back the caller sets. */
 struct cold *tr_access(struct tr *t, unsigned size, bool write, enum cold_kind kind);
 void tr_back(struct tr *t, struct cold *c);
 /* A spilled register into @scratch, or the host register it lives in. */

@@ -26,8 +26,15 @@ static void decide(struct tr *t, enum fl fl)
 void tr_need_flags(struct tr *t)
 {
 	decide(t, FL_HOST);
-	if (t->fl == FL_MEM) {
-		emit_flags_restore(&t->p, T0);
+	t->looked |= t->fresh;
+	if (t->fl == FL_LOST) {
+		emit_rec(&t->p, t->rec);
+		t->fl = FL_HOST;
+	} else if (t->fl == FL_MEM) {
+		if (t->rec)
+			emit_rec(&t->p, t->rec);
+		else
+			emit_flags_restore(&t->p, T0);
 		t->fl = FL_BOTH;
 	}
 }
@@ -35,9 +42,135 @@ void tr_need_flags(struct tr *t)
 void tr_spill_flags(struct tr *t)
 {
 	decide(t, FL_MEM);
+	t->looked |= t->fresh;
+	if (t->fl == FL_HOST && !t->rec)
+		emit_flags_save(&t->p, T0);
+	if (t->fl == FL_HOST || t->fl == FL_LOST)
+		t->fl = t->rec ? FL_LOST : FL_MEM;
+	else
+		t->fl = FL_MEM;
+}
+
+void tr_store_flags(struct tr *t)
+{
+	if (t->fl == FL_LOST)
+		tr_need_flags(t);
 	if (t->fl == FL_HOST)
 		emit_flags_save(&t->p, T0);
+	tr_spill_flags(t);
 	t->fl = FL_MEM;
+}
+
+static const struct isa_insn *pre_at(const struct tr *t, unsigned off)
+{
+	unsigned k;
+
+	for (k = 0; k < t->npre; k++)
+		if (t->pre_off[k] == off)
+			return &t->pre[k];
+	return NULL;
+}
+
+/* Nothing but its registers and flags can tell that @i has been executed. */
+static bool silent(const struct isa_insn *i)
+{
+	const unsigned loud =
+		ISA_F_END | ISA_F_SYS | ISA_F_STR | ISA_F_FPU | ISA_F_MMX | ISA_F_SSE | ISA_F_AVX;
+	unsigned k;
+
+	if (!rows[i->op].fn || (i->flags & loud))
+		return false;
+	for (k = 0; k < i->nops; k++)
+		if (i->o[k].kind == OK_MEM && i->op != ISA_OP_LEA && i->op != ISA_OP_NOP)
+			return false;
+	return i->op != ISA_OP_PUSH && i->op != ISA_OP_POP && i->op != ISA_OP_LEAVE &&
+	       i->op != ISA_OP_DIV && i->op != ISA_OP_IDIV;
+}
+
+/* Are the flags overwritten before anything, a fault included, can see them from @i on? */
+static bool flags_dead(const struct tr *t, const struct isa_insn *i)
+{
+	for (; i < t->pre + t->npre && silent(i); i++) {
+		unsigned attr = rows[i->op].attr & F_RW;
+
+		if (attr == F_W)
+			return true;
+		if (attr & F_R)
+			return false;
+	}
+	return false;
+}
+
+bool tr_reads_flags_at(const struct tr *t, unsigned target)
+{
+	const struct isa_insn *i = pre_at(t, target);
+
+	for (; i && i < t->pre + t->npre; i++) {
+		unsigned attr = rows[i->op].attr & F_RW;
+
+		if ((attr & F_R) && silent(i))
+			return true;
+		if (rows[i->op].fn == tr_jcc)
+			return true;
+		if (attr || !silent(i))
+			return false;
+	}
+	return false;
+}
+
+/* Guest registers that @i may change; more is safe. */
+static unsigned writes(const struct isa_insn *i, tr_fn *fn, unsigned attr)
+{
+	unsigned k, m = 0, all = 0;
+
+	if (!fn)
+		return 0xffff;
+	for (k = 0; k < i->nops; k++)
+		if (i->o[k].kind == OK_GPR || i->o[k].kind == OK_GPRH)
+			all |= 1u << i->o[k].reg;
+	if (i->nops && (i->o[0].kind == OK_GPR || i->o[0].kind == OK_GPRH))
+		m = 1u << i->o[0].reg;
+	switch (i->op) {
+	case ISA_OP_CMP:
+	case ISA_OP_TEST:
+	case ISA_OP_BT: return 0;
+	case ISA_OP_PUSH: return 1u << RSP;
+	case ISA_OP_POP: return m | 1u << RSP;
+	case ISA_OP_LEAVE: return 1u << RSP | 1u << RBP;
+	case ISA_OP_MUL:
+	case ISA_OP_IMUL:
+	case ISA_OP_DIV:
+	case ISA_OP_IDIV: return all | 1u << RAX | 1u << RDX;
+	case ISA_OP_XCHG:
+	case ISA_OP_XADD: return all;
+	default: break;
+	}
+	if (fn == tr_jcc || fn == tr_nothing)
+		return 0;
+	if ((fn == tr_copy || fn == tr_mov || fn == tr_shift || fn == tr_bit || fn == tr_lea) &&
+	    i->op != ISA_OP_CMPXCHG && i->op != ISA_OP_CMPXCHG8B)
+		return m;
+	return all | 1u << RAX | 1u << RDX | 1u << RCX;
+}
+
+/* A register that the recipe needs is about to change: the flags must be somewhere else. */
+static void kill(struct tr *t, const struct isa_insn *i, unsigned mask, unsigned attr)
+{
+	if (!t->rec || !(mask & rec_regs(t->rec)) || (attr & F_RW))
+		return;
+	if (t->fl == FL_LOST) {
+		const struct isa_insn *next = pre_at(t, t->end);
+
+		/* Flags of no interest: any will do. */
+		if (next && silent(i) && flags_dead(t, next)) {
+			struct rec r = {.kind = REC_ZERO, .size = 8};
+
+			memcpy(&t->rec, &r, 8);
+			return;
+		}
+		tr_need_flags(t);
+	}
+	t->rec = 0;
 }
 
 /* ---- Pieces -------------------------------------------------------------------------------------
@@ -58,6 +191,7 @@ struct jit_insn *tr_insn(struct tr *t)
 	t->ji->end = (u16)t->end;
 	t->ji->index = (u16)t->index;
 	t->ji->x87 = (u16)t->x87;
+	t->ji->rec = t->fl == FL_LOST ? t->rec : 0;
 	t->at[t->nat].code = (u32)(t->p - t->j->rw);
 	t->at[t->nat++].insn = t->ji;
 	return t->ji;
@@ -163,7 +297,7 @@ struct cold *tr_access(struct tr *t, unsigned size, bool write, enum cold_kind k
 	u8 **p = &t->p;
 	u8 *site;
 
-	BUG_ON(t->fl != FL_MEM);
+	BUG_ON(t->fl != FL_MEM && t->fl != FL_LOST);
 	/* mov r14d, r15d; shr r14d, 8; and r14d, 0xff0 */
 	EMIT(p, 0x45, 0x89, 0xfe, 0x41, 0xc1, 0xee, 0x08, 0x41, 0x81, 0xe6, 0xf0, 0x0f, 0, 0);
 	emit_gs(p, OP_ADD_R_RM, T0, GS_OF(c.tlb), true);
@@ -203,15 +337,20 @@ static void call_handler(struct tr *t)
 {
 	tr_spill_flags(t);
 	emit_mov_imm64(&t->p, T0, (u64)tr_insn(t));
+	t->ji->rec = t->fl == FL_LOST ? t->rec : 0;
 	emit_call(&t->p, t->j->rw + t->j->stub[STUB_EXEC]);
 	t->vec = 0;
 	t->x87 = 0;
+	t->fl = FL_MEM;
+	t->rec = 0;
+	t->fresh = false;
 }
 
 static void end_with_handler(struct tr *t)
 {
 	tr_spill_flags(t);
 	emit_mov_imm64(&t->p, T0, (u64)tr_insn(t));
+	t->ji->rec = t->fl == FL_LOST ? t->rec : 0;
 	emit_jmp(&t->p, t->j->rw + t->j->stub[STUB_END]);
 	t->done = true;
 }
@@ -246,10 +385,12 @@ static void one(struct tr *t)
 {
 	const struct isa_insn *i = t->i;
 	tr_fn *fn = fn_of(i);
-	unsigned vec = t->vec;
+	unsigned vec = t->vec, attr = rows[i->op].attr, mask;
 	u8 *p = t->p;
 	enum fl fl = t->fl, entry = t->entry;
 	unsigned ncold = t->ncold;
+	u64 rec = t->rec;
+	bool fresh = t->fresh;
 
 	t->ji = NULL;
 	if (branches(fn)) {
@@ -257,11 +398,19 @@ static void one(struct tr *t)
 		p = t->p;
 	}
 	if (fn && usable(t)) {
-		if (fn(t, rows[i->op].attr))
+		mask = writes(i, fn, attr);
+		kill(t, i, mask, attr);
+		if (fn(t, attr)) {
+			if ((attr & F_RW) == F_R && (mask & rec_regs(t->rec)))
+				t->rec = 0;
+			BUG_ON(t->fl == FL_LOST && !t->rec);
 			return;
+		}
 		/* Not this form: as if nothing had been emitted. */
 		t->p = p;
 		t->fl = fl;
+		t->rec = rec;
+		t->fresh = fresh;
 		t->vec = vec;
 		t->entry = entry;
 		t->ncold = ncold;
@@ -305,7 +454,8 @@ static void cold(struct tr *t, struct cold *c)
 	case COLD_GOTO_RCX: emit_mov_rr(&t->p, RCX, T0); fallthrough;
 	case COLD_GOTO:
 		emit_mov_imm64(&t->p, T0, (u64)c->arg);
-		emit_jmp(&t->p, j->rw + j->stub[l->mem ? STUB_GOTO_MEM : STUB_GOTO_HOST]);
+		emit_jmp(&t->p,
+			 j->rw + j->stub[l->fl == JIT_FL_HOST ? STUB_GOTO_HOST : STUB_GOTO_MEM]);
 		break;
 	}
 }
@@ -316,8 +466,8 @@ static void entries(struct tr *t)
 	struct jit_block *b = t->b;
 	u32 body = (u32)(t->body - t->j->rw), other;
 
-	b->entry_host = b->entry_mem = body;
-	if (t->entry == FL_ANY)
+	b->body = b->entry_host = b->entry_mem = body;
+	if (t->entry == FL_ANY || t->entry == FL_LOST)
 		return;
 	other = (u32)(t->p - t->j->rw);
 	if (t->entry == FL_MEM) {
@@ -330,10 +480,31 @@ static void entries(struct tr *t)
 	emit_jmp(&t->p, t->body);
 }
 
-struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off, unsigned avail)
+/* Decodes what is likely to be the block: up to a jump that is always taken. */
+static void predecode(struct tr *t, const u8 *src, unsigned off, unsigned avail)
+{
+	unsigned at = 0;
+
+	for (t->npre = 0; t->npre < JIT_BLOCK_INSNS && at < avail; t->npre++) {
+		struct isa_insn *i = &t->pre[t->npre];
+
+		t->pre_off[t->npre] = (u16)(off + at);
+		if (isa_decode(src + off + at, MIN(avail - at, 15u), ISA_LONG64, i) !=
+		    ISA_DECODE_OK)
+			break;
+		at += i->len;
+		if ((i->flags & ISA_F_END) && rows[i->op].fn != tr_jcc) {
+			t->npre++;
+			break;
+		}
+	}
+	t->pre_off[t->npre] = (u16)(off + at);
+}
+
+struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off, unsigned avail,
+				u64 rec)
 {
 	struct jit *j = cpu->m->jit;
-	struct isa_insn insn;
 	struct tr *t, tr;
 	unsigned at = 0, k;
 
@@ -345,7 +516,10 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	t->p = j->rw + j->used;
 	t->j = j;
 	t->cpu = cpu;
-	t->fl = t->entry = FL_ANY;
+	t->fl = t->entry = rec ? FL_LOST : FL_ANY;
+	t->rec = rec;
+	t->fresh = rec != 0;
+	t->looked = false;
 	t->start = off;
 	t->vec = t->x87 = 0;
 	t->index = t->ncold = t->nat = 0;
@@ -355,20 +529,19 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	if (!t->b)
 		return NULL;
 	t->b->code = j->used;
-	while (!t->done && t->index < JIT_BLOCK_INSNS && at < avail) {
-		if (isa_decode(src + at, MIN(avail - at, 15u), ISA_LONG64, &insn) != ISA_DECODE_OK)
-			break;
-		t->i = &insn;
-		t->off = off + at;
-		t->end = t->off + insn.len;
+	predecode(t, src, off, avail);
+	for (k = 0; k < t->npre && !t->done && !t->oom; k++) {
+		t->i = &t->pre[k];
+		t->off = t->pre_off[k];
+		t->end = t->off + t->i->len;
 		one(t);
-		isa_insn_release(&insn);
-		at += insn.len;
+		at += t->i->len;
 		t->index++;
-		if (t->oom)
-			return NULL;
 	}
-	if (!t->index)
+	/* What handlers need of native.c they get again (struct jit_insn has a copy). */
+	for (k = 0; k < t->npre; k++)
+		isa_insn_release(&t->pre[k]);
+	if (!t->index || t->oom)
 		return NULL;
 	if (!t->done) {
 		tr_x87_flush(t);
@@ -381,6 +554,8 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	if (t->oom || !t->b->at)
 		return NULL;
 	memcpy(t->b->at, t->at, t->nat * sizeof(*t->at));
+	t->b->rec = t->looked ? rec : 0;
+	t->b->blind = rec ? !t->looked : t->entry == FL_ANY;
 	t->b->njit = (u16)t->nat;
 	t->b->nbytes = (u16)at;
 	t->b->ninsns = (u16)t->index;

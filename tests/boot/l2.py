@@ -63,7 +63,7 @@ def image(path, base, scripts, programs=(), extra=None):
 
 
 def boot(l2_script, l1=1, l2=1, ept=1, levels=4, shadow=1, programs=(), timeout=600, l2_base="initrd.img",
-         l2_memory="256M", memory="1G", reached=2, params=()):
+         l2_memory="256M", memory="1G", reached=2, params=(), program=(kvmless, "boot")):
     """Boots L1 and in it L2, which runs @l2_script. The console's text, and what kvmless logged."""
     if not os.path.exists(os.path.join(guests, "initrd-l1.img")):
         print("skipped: no guests; run: make guests")
@@ -77,7 +77,7 @@ def boot(l2_script, l1=1, l2=1, ept=1, levels=4, shadow=1, programs=(), timeout=
         outer = image(os.path.join(d, "l1.img"), "initrd-l1.img", {"l1": l1_script}, (), {"boot/l2.img": inner})
         # Only the compressed kernel turns five levels on.
         kernel = os.path.join(guests, "vmlinuz" if levels == 5 else "vmlinux")
-        r = subprocess.run([kvmless, "boot", "--verbose", "--explain", "--cpus", str(l1), "--memory", memory,
+        r = subprocess.run([*program, "--verbose", "--explain", "--cpus", str(l1), "--memory", memory,
                             "--timeout", str(timeout - 20), "--param",
                             f"kvm_intel.enable_shadow_vmcs={shadow}", *params, "--initrd", outer, "--append",
                             "console=ttyS0 panic=-1 kvmless.run=l1", kernel],
@@ -123,6 +123,13 @@ def stress():
                    programs=("tests/guests/smpstress", "bench/guestbench"), timeout=1500)
         if "no error" not in out or not re.search(r"^getppid ", out, re.M):
             fail("no result of smpstress or guestbench", out)
+
+
+def moved():
+    """Twenty times a second the VM is saved, and goes on in another one."""
+    for ept in (1, 0):
+        boot("md5sum /bin/busybox; sleep 0.2; nproc", 2, 2, ept=ept,
+             program=(os.path.join(build, "tests", "nested", "migrate"), "50000"))
 
 
 def l3():

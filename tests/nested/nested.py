@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Runs a group of the guest test hypervisor's tests under each set of parameters.
+"""Runs a group of the guest test hypervisor's tests under each set of parameters, and once while the VM
+is saved and made anew all the time.
 
-usage: nested.py KVMLESS IMAGE GROUP
+usage: nested.py KVMLESS MIGRATE IMAGE GROUP
 """
+import os
 import subprocess
 import sys
 
@@ -16,18 +18,22 @@ SETS = (
 
 
 def main():
-    kvmless, image, group = sys.argv[1:]
+    kvmless, migrate, image, group = sys.argv[1:]
     bad = 0
-    for params in SETS:
-        command = [kvmless, "boot", "--memory", "128M", "--timeout", "80", "--append", f"group={group}",
+    runs = [([kvmless, "boot"], params) for params in SETS]
+    runs.append(([migrate, "1000"], []))
+    for program, params in runs:
+        command = [*program, "--memory", "128M", "--timeout", "80", "--append", f"group={group}",
                    "--param", "kvm_intel.nested=1", *params, image]
         r = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                            errors="replace", timeout=90)
-        print(f"== {' '.join(params) or 'defaults'}: status {r.returncode}")
+        print(f"== {os.path.basename(program[0])} {' '.join(params) or 'defaults'}: status {r.returncode}")
         lines = [line.rstrip() for line in r.stdout.splitlines()]
         for line in lines:
             if not line.startswith("PASS"):
                 print(line)
+        if program[0] == migrate:
+            print(r.stderr.strip().splitlines()[-1:])
         if r.returncode or not any(line.startswith("RESULT") for line in lines):
             print(r.stderr[-2000:])
             bad += 1

@@ -108,6 +108,11 @@ static int restore_l2(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 
 
 	n->run_pending = s->flags & KVM_STATE_NESTED_RUN_PENDING;
 	n->mtf_pending = s->flags & KVM_STATE_NESTED_MTF_PENDING;
+	/* The entry has delivered its event; L2 may be where the event could not be injected. The
+	 * exit to L1 will clear the bit. */
+	if (!n->run_pending)
+		V12_SET(n->vmcs12, VM_ENTRY_INTR_INFO_FIELD,
+			V12(n->vmcs12, VM_ENTRY_INTR_INFO_FIELD) & ~INTR_INFO_VALID);
 	if (has_shadow_vmcs12(n->vmcs12)) {
 		if (size < HEADER + 2 * VMCS12_SIZE)
 			return -EINVAL;

@@ -200,6 +200,8 @@ void kvm_enter_smm(struct kvm_vcpu *v)
 	struct save_area a;
 
 	save(v, &a);
+	if (ops->nested)
+		ops->nested->enter_smm(v);
 	kvm_smm_changed(v, true);
 	if (vcpu_write_guest(v, v->arch->smbase + SAVE_AREA, &a, sizeof(a))) {
 		/* There is no memory to save to: nothing could be resumed. */
@@ -223,7 +225,7 @@ int kvm_emulate_rsm(struct kvm_vcpu *v)
 	if (!v->arch->smm_inside_nmi)
 		v->kvm->ops->set_nmi_mask(v, false);
 	kvm_smm_changed(v, false);
-	if (!load(v, &a))
+	if ((v->kvm->ops->nested && v->kvm->ops->nested->leave_smm(v)) || !load(v, &a))
 		kvm_make_request(v, REQ_TRIPLE_FAULT);
 	return 1;
 }

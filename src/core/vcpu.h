@@ -61,6 +61,8 @@ struct vcpu_arch {
 	/* ---- Events ---- */
 	struct queued_exception exception;
 	struct queued_exception exception_vmexit; /* pending in L2, for L1 */
+	/* A pending exception was set by user space, who does not know if L1 wants it. */
+	bool exception_from_user;
 	struct queued_interrupt interrupt;
 	bool nmi_injected;
 	u32 nmi_queued;	      /* any thread, atomic: arrived and not yet looked at */
@@ -150,6 +152,8 @@ void kvm_clear_exception_queue(struct kvm_vcpu *v);
 /* One NMI. Any thread. */
 void kvm_inject_nmi(struct kvm_vcpu *v);
 bool kvm_event_needs_reinjection(struct kvm_vcpu *v);
+/* An exception that user space made pending in L2 becomes an exit if L1 intercepts it. */
+void kvm_sort_user_exception(struct kvm_vcpu *v);
 /* Applies the payload to CR2 or DR6. */
 void kvm_deliver_exception_payload(struct kvm_vcpu *v, struct queued_exception *ex);
 int kvm_cpu_has_injectable_intr(struct kvm_vcpu *v);
@@ -229,10 +233,10 @@ int kvm_vcpu_do_singlestep(struct kvm_vcpu *v);
 #define vm_stat_inc(kvm, name) \
 	((void)__atomic_fetch_add(&(kvm)->arch->stat.name, 1, __ATOMIC_RELAXED))
 
-/* Blocked in SMM, and held while an L2 runs. */
+/* Blocked in SMM; in L2 also until an entry that L1 began is complete: nested->smi_allowed. */
 static inline bool kvm_smi_allowed(const struct kvm_vcpu *v)
 {
-	return !v->arch->smm && !v->arch->guest_mode;
+	return !v->arch->smm;
 }
 
 static inline bool kvm_is_smm(const struct kvm_vcpu *v)

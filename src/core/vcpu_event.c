@@ -96,6 +96,20 @@ static void queue_exception(struct kvm_vcpu *v, unsigned vector, bool has_error,
 					.payload = payload};
 }
 
+void kvm_sort_user_exception(struct kvm_vcpu *v)
+{
+	struct queued_exception *ex = &v->arch->exception;
+
+	v->arch->exception_from_user = false;
+	if (!is_guest_mode(v) || !ex->pending ||
+	    !v->kvm->ops->nested->is_exception_vmexit(v, ex->vector, ex->error))
+		return;
+	v->arch->exception_vmexit = *ex;
+	v->arch->exception_vmexit.injected = false;
+	ex->pending = false;
+	kvm_make_request(v, REQ_EVENT);
+}
+
 void kvm_queue_exception(struct kvm_vcpu *v, unsigned vector)
 {
 	queue_exception(v, vector, false, 0, false, 0);
@@ -237,7 +251,7 @@ static void inject_new(struct kvm_vcpu *v, bool can_inject, bool *need_exit)
 	int r;
 
 	if (v->arch->smi_pending && kvm_smi_allowed(v)) {
-		if (can_inject) {
+		if (can_inject && (!is_guest_mode(v) || ops->nested->smi_allowed(v))) {
 			v->arch->smi_pending = false;
 			kvm_enter_smm(v);
 			can_inject = false;
@@ -365,6 +379,7 @@ void vcpu_events_reset(struct kvm_vcpu *v)
 
 	memset(&a->exception, 0, sizeof(a->exception));
 	memset(&a->exception_vmexit, 0, sizeof(a->exception_vmexit));
+	a->exception_from_user = false;
 	memset(&a->interrupt, 0, sizeof(a->interrupt));
 	a->nmi_injected = false;
 	a->nmi_pending = 0;

@@ -59,7 +59,9 @@ int vcpu_get_vcpu_events(struct kvm_vcpu *v, struct kvm_vcpu_events *e)
 {
 	struct vcpu_arch *a = v->arch;
 	const struct kvm_arch *ka = v->kvm->arch;
-	struct queued_exception *ex = &a->exception;
+	/* One of them fits; that for L1 comes first, and what it interrupts is L2's to repeat. */
+	struct queued_exception *ex =
+		a->exception_vmexit.pending ? &a->exception_vmexit : &a->exception;
 
 	kvm_process_nmi(v);
 	/* User space that does not know payloads gets them applied. */
@@ -153,6 +155,8 @@ int vcpu_set_vcpu_events(struct kvm_vcpu *v, const struct kvm_vcpu_events *user)
 		.has_payload = e.exception_has_payload,
 		.payload = e.exception_payload,
 	};
+	a->exception_from_user = e.exception.pending;
+	a->exception_vmexit.pending = false;
 	a->interrupt = (struct queued_interrupt){
 		.injected = e.interrupt.injected, .nr = e.interrupt.nr, .soft = e.interrupt.soft};
 	if (e.flags & KVM_VCPUEVENT_VALID_SHADOW)

@@ -393,6 +393,8 @@ static int run_prepare(struct kvm_vcpu *v)
 		if (ret <= 0)
 			return ret;
 	}
+	if (unlikely(v->arch->exception_from_user))
+		kvm_sort_user_exception(v);
 	if (run->immediate_exit)
 		return -EINTR;
 	/* The thread may not have run since: the guest is told at once. */

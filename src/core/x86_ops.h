@@ -110,6 +110,11 @@ struct kvm_x86_nested_ops {
 	bool (*init_blocked)(struct kvm_vcpu *v);
 	/* When a halted L2 is to be woken for L1, in kvm_now_ns time; ~0: never. */
 	u64 (*timer_expires_ns)(struct kvm_vcpu *v);
+	/* SMM: may an SMI be taken now; after the registers are in the save area; before they come
+	 * back from it (0, or an error: the processor shuts down). */
+	bool (*smi_allowed)(struct kvm_vcpu *v);
+	void (*enter_smm)(struct kvm_vcpu *v);
+	int (*leave_smm)(struct kvm_vcpu *v);
 	int (*get_state)(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size);
 	int (*set_state)(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 size);
 };

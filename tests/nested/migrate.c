@@ -198,6 +198,14 @@ static void load_vcpu(struct vcpu *v, struct vcpu_state *s)
 	free(s->msrs);
 }
 
+/* Pending exceptions are told from those being delivered. */
+static void know_payloads(void)
+{
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = {1}};
+
+	DO(m.vm_now, KVM_ENABLE_CAP, &cap);
+}
+
 static void replay_setup(void)
 {
 	for (unsigned i = 0; i < m.nsetup; i++) {
@@ -230,6 +238,7 @@ static void move(void)
 	m.vm_now = kvmless_ioctl(m.kvm, KVM_CREATE_VM, 0);
 	if (m.vm_now < 0)
 		fail("KVM_CREATE_VM");
+	know_payloads();
 	replay_setup();
 	s->clock.flags = 0;
 	DO(m.vm_now, KVM_SET_CLOCK, &s->clock);
@@ -348,8 +357,10 @@ static int sys_ioctl(int fd, unsigned long req, unsigned long arg)
 		return vm_ioctl(req, arg);
 	if (!v) {
 		r = kvmless_ioctl(fd, req, arg);
-		if (req == KVM_CREATE_VM)
+		if (req == KVM_CREATE_VM) {
 			m.vm = m.vm_now = r;
+			know_payloads();
+		}
 		if (req == KVM_GET_VCPU_MMAP_SIZE)
 			m.run_size = (size_t)r;
 		return r;

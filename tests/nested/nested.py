@@ -21,7 +21,9 @@ def main():
     kvmless, migrate, image, group = sys.argv[1:]
     bad = 0
     runs = [([kvmless, "boot"], params) for params in SETS]
-    runs.append(([migrate, "1000"], []))
+    # An INT1 that L1 injects and whose delivery is interrupted cannot be told in KVM_GET_VCPU_EVENTS.
+    if group != "events":
+        runs.append(([migrate, "1000"], []))
     for program, params in runs:
         command = [*program, "--memory", "128M", "--timeout", "80", "--append", f"group={group}",
                    "--param", "kvm_intel.nested=1", *params, image]

@@ -271,7 +271,9 @@ void nested_vmexit(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 qualificat
 
 	v->arch->guest_mode = false;
 	v->arch->stat.guest_mode = 0;
-	n->has_timer_deadline = false;
+	/* L2 goes on after an SMI with the deadline it had. */
+	if (reason != NESTED_EXIT_SILENT)
+		n->has_timer_deadline = false;
 	n->vapic_page = n->apic_access_page = n->pi_desc = HVA_BAD;
 	v->arch->tsc_offset = v->arch->l1_tsc_offset;
 	v->arch->tsc_multiplier = v->arch->l1_tsc_multiplier;

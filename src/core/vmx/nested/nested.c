@@ -124,8 +124,9 @@ void nested_leave_operation(struct kvm_vcpu *v)
 {
 	struct nested_vmx *n = nested_of(v);
 
-	if (!n->vmxon)
+	if (!n->vmxon && !n->smm_vmxon)
 		return;
+	n->smm_vmxon = n->smm_guest_mode = false;
 	BUG_ON(vmx_of(v)->loaded != &vmx_of(v)->vmcs01);
 	n->vmxon = false;
 	n->vmxon_ptr = VMPTR_NONE;
@@ -217,6 +218,9 @@ const struct kvm_x86_nested_ops vmx_nested_ops = {
 	.triple_fault = nested_triple_fault,
 	.init_blocked = nested_init_blocked,
 	.timer_expires_ns = nested_timer_expires_ns,
+	.smi_allowed = nested_smi_allowed,
+	.enter_smm = nested_enter_smm,
+	.leave_smm = nested_leave_smm,
 	.get_state = nested_get_state,
 	.set_state = nested_set_state,
 };

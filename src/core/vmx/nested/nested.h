@@ -25,6 +25,7 @@ struct nested_vmx {
 	bool mtf_pending;
 	bool pi_pending; /* posted interrupts are to be taken over */
 	bool pml_full;
+	bool smm_vmxon, smm_guest_mode; /* what the SMI that led to SMM has interrupted */
 	u64 vmxon_ptr;
 	u64 current_vmptr;
 
@@ -224,6 +225,11 @@ bool nested_init_blocked(struct kvm_vcpu *v);
 u64 nested_timer_expires_ns(struct kvm_vcpu *v); /* ~0: does not run */
 void nested_ept_inject(struct kvm_vcpu *v, const struct guest_fault *f);
 bool nested_log_dirty(struct kvm_vcpu *v, gpa_t gpa);
+
+/* ---- System-management mode (smm.c) ---- */
+void nested_enter_smm(struct kvm_vcpu *v);
+int nested_leave_smm(struct kvm_vcpu *v); /* 0 or -EINVAL: L2 cannot go on */
+bool nested_smi_allowed(struct kvm_vcpu *v);
 
 /* ---- Saved state (state.c) ---- */
 int nested_get_state(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size);

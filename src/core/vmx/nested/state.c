@@ -31,17 +31,21 @@ int nested_get_state(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size)
 {
 	struct nested_vmx *n = nested_of(v);
 	struct kvm_nested_state head = {.format = 0, .size = HEADER};
-	bool has_vmcs12 = n->vmxon && n->current_vmptr != VMPTR_NONE;
+	bool has_vmcs12 = (n->vmxon || n->smm_vmxon) && n->current_vmptr != VMPTR_NONE;
 	bool has_shadow = has_vmcs12 && is_guest_mode(v) && has_shadow_vmcs12(n->vmcs12);
 
 	head.hdr.vmx.vmxon_pa = head.hdr.vmx.vmcs12_pa = VMPTR_NONE;
-	if (n->vmxon && guest_cpuid_has(v, FEAT_VMX)) {
+	if ((n->vmxon || n->smm_vmxon) && guest_cpuid_has(v, FEAT_VMX)) {
 		head.hdr.vmx.vmxon_pa = n->vmxon_ptr;
 		head.hdr.vmx.vmcs12_pa = n->current_vmptr;
 		if (has_vmcs12)
 			head.size += VMCS12_SIZE;
 		if (has_shadow)
 			head.size += VMCS12_SIZE;
+		if (n->smm_vmxon)
+			head.hdr.vmx.smm.flags |= KVM_STATE_NESTED_SMM_VMXON;
+		if (n->smm_guest_mode)
+			head.hdr.vmx.smm.flags |= KVM_STATE_NESTED_SMM_GUEST_MODE;
 		if (is_guest_mode(v)) {
 			head.flags |= KVM_STATE_NESTED_GUEST_MODE;
 			if (n->run_pending)
@@ -151,6 +155,11 @@ int nested_set_state(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 s
 	ret = nested_enter_operation(v);
 	if (ret)
 		return ret;
+	if (h->smm.flags & KVM_STATE_NESTED_SMM_VMXON) {
+		n->smm_vmxon = true;
+		n->smm_guest_mode = h->smm.flags & KVM_STATE_NESTED_SMM_GUEST_MODE;
+		n->vmxon = false;
+	}
 	if (size < HEADER + VMCS12_SIZE) {
 		/* In VMX operation without a current VMCS. */
 		return (s->flags & KVM_STATE_NESTED_GUEST_MODE) || h->vmcs12_pa != VMPTR_NONE
@@ -161,7 +170,8 @@ int nested_set_state(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 s
 		return -EINVAL;
 	memcpy(n->vmcs12, s->data.vmx[0].vmcs12, VMCS12_SIZE);
 	nested_set_vmptr(v, h->vmcs12_pa);
-	if (n->vmcs12->revision != VMCS12_REVISION)
+	/* A shadow VMCS may be current, and nothing be entered with it. */
+	if ((n->vmcs12->revision & ~(u32)VMCS12_SHADOW) != VMCS12_REVISION)
 		return -EINVAL;
 	if (!(s->flags & KVM_STATE_NESTED_GUEST_MODE))
 		return 0;

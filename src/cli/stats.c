@@ -99,6 +99,71 @@ static void print_json(FILE *f, const char *title, const struct stats_file *s)
 	fprintf(f, "}");
 }
 
+/* ---- Handler calls ------------------------------------------------------------------------------
+ */
+
+struct calls {
+	const char *name;
+	unsigned long long n;
+};
+
+static int more_calls(const void *a, const void *b)
+{
+	const struct calls *x = a, *y = b;
+
+	return x->n < y->n ? 1 : x->n > y->n ? -1 : 0;
+}
+
+/* Sums over the vCPUs, most frequent first, up to one without any. *@out NULL: no memory. */
+static unsigned collect_calls(const int *vcpu_fds, unsigned ncpus, struct calls **out)
+{
+	unsigned long long n;
+	unsigned rows = 0, used = 0, k;
+
+	while (kvmless_handler_calls(vcpu_fds[0], rows, &n))
+		rows++;
+	*out = calloc(rows + 1, sizeof(**out));
+	if (!*out)
+		return 0;
+	for (k = 0; k < rows; k++) {
+		struct calls *c = &(*out)[used];
+
+		for (unsigned i = 0; i < ncpus; i++) {
+			c->name = kvmless_handler_calls(vcpu_fds[i], k, &n);
+			c->n += n;
+		}
+		used += c->n != 0;
+	}
+	qsort(*out, used, sizeof(**out), more_calls);
+	return used;
+}
+
+#define MOST_FREQUENT 20
+static void print_calls(FILE *f, bool json, const int *vcpu_fds, unsigned ncpus)
+{
+	struct calls *c;
+	unsigned n = collect_calls(vcpu_fds, ncpus, &c), k;
+
+	if (json) {
+		fprintf(f, ",\"handler_calls\":{");
+		for (k = 0; k < n; k++) {
+			if (k)
+				fputc(',', f);
+			json_string(f, c[k].name);
+			fprintf(f, ":%llu", c[k].n);
+		}
+		fprintf(f, "}");
+	} else if (n) {
+		fprintf(f, "most frequent handlers called by translated code\n");
+		for (k = 0; k < MIN(n, MOST_FREQUENT); k++) {
+			fprintf(f, "  %-34s ", c[k].name);
+			print_human(f, c[k].n);
+			fputc('\n', f);
+		}
+	}
+	free(c);
+}
+
 int stats_print(FILE *f, bool json, int vm_fd, const int *vcpu_fds, unsigned ncpus, double seconds)
 {
 	struct stats_file vm = {0}, vcpu = {0};
@@ -113,11 +178,13 @@ int stats_print(FILE *f, bool json, int vm_fd, const int *vcpu_fds, unsigned ncp
 		print_json(f, "vm", &vm);
 		fputc(',', f);
 		print_json(f, "vcpu", &vcpu);
+		print_calls(f, true, vcpu_fds, ncpus);
 		fprintf(f, "}\n");
 	} else {
 		fprintf(f, "time %.3f s, %u vCPU%s\n", seconds, ncpus, ncpus == 1 ? "" : "s");
 		print_text(f, "VM", &vm);
 		print_text(f, ncpus == 1 ? "vCPU" : "vCPUs, sums", &vcpu);
+		print_calls(f, false, vcpu_fds, ncpus);
 	}
 	free(vm.desc);
 	free(vm.sum);

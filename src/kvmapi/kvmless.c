@@ -14,6 +14,7 @@
 #include "base/guard.h"
 #include "base/log.h"
 #include "kvmapi/ioctl.h"
+#include "silicon/silicon.h"
 
 _Static_assert(KVMLESS_CAP == KVM_CAP_KVMLESS && KVMLESS_CAP_MAGIC == KVMLESS_MAGIC,
 	       "the public header's numbers");
@@ -242,4 +243,20 @@ __export ssize_t kvmless_dump(int vcpufd, char *buf, size_t n)
 	if (o)
 		kobj_put(o);
 	return fail(r);
+}
+
+__export const char *kvmless_handler_calls(int vcpufd, unsigned index, unsigned long long *calls)
+{
+	struct kobj *o = kobj_get(vcpufd);
+	const char *name = NULL;
+	u64 n = 0;
+
+	if (o && o->type == KOBJ_VCPU && o->vm->generation == mm_generation())
+		name = sil_handler_calls(vcpu_silicon(o->vcpu->v), index, &n);
+	else
+		errno = EBADF;
+	if (o)
+		kobj_put(o);
+	*calls = n;
+	return name;
 }

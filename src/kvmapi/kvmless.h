@@ -92,6 +92,11 @@ ssize_t kvmless_param_get(const char *name, char *buf, size_t n);
 /* Enumerates the names from 0; NULL past the end. @help and @writable may be NULL. */
 const char *kvmless_param_name(unsigned index, const char **help, bool *writable);
 
+/* Enumerates the mnemonics of the vCPU's instruction set from 0, NULL past the end or with EBADF.
+ * @calls: how often translated code has left such instructions to the interpreter, because they are
+ * not translated or an access missed the TLB. */
+const char *kvmless_handler_calls(int vcpufd, unsigned index, unsigned long long *calls);
+
 /* The vCPU's state in words: registers, last exit, the check that refused the last VM entry. The
  * length of the text; -1 with EBADF, or EBUSY while another thread uses the vCPU. */
 ssize_t kvmless_dump(int vcpufd, char *buf, size_t n);

@@ -132,6 +132,9 @@ struct sil_counters {
 };
 /* Exact; torn reads are possible while the cpu runs. Any thread. */
 const struct sil_counters *sil_counters(const struct sil_cpu *cpu);
+/* How often translated code has left instructions of row @op to their handler, because they are not
+ * translated or an access missed the TLB. NULL past the last row; else its name. Any thread. */
+const char *sil_handler_calls(const struct sil_cpu *cpu, unsigned op, u64 *calls);
 const char *sil_engine_name(const struct sil_machine *m);
 
 #endif

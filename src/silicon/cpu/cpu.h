@@ -53,6 +53,7 @@ struct jit_cpu {
 	u16 fl;			 /* status flags: AH as of LAHF, AL = OF */
 	struct jit_frame *frame; /* on the stack, while translated code runs */
 	u64 host_gs;
+	u64 *calls; /* of handlers, by enum isa_op */
 	unsigned last_gen;
 	bool busy; /* may run or hold pointers to translations; read by others */
 	bool step; /* the next instruction is the interpreter's */

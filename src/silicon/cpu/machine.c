@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "isa/feat.h"
+#include "isa/insn_table.h"
 #include "silicon/interp/codepage.h"
 #include "silicon/interp/interp.h"
 #include "silicon/jit/door.h"
@@ -192,6 +192,22 @@ hva_t sil_memory_error(const struct sil_cpu *cpu, bool *write)
 const struct sil_counters *sil_counters(const struct sil_cpu *cpu)
 {
 	return &cpu->n;
+}
+
+const char *sil_handler_calls(const struct sil_cpu *cpu, unsigned op, u64 *calls)
+{
+	/* Rows, not mnemonics: MOV to a control register has its own. */
+	static const char *const names[ISA_OP_N] = {
+		[ISA_OP_UNKNOWN] = "(unknown)",
+#define INSN(mnem, fn, flags, feat)		 [ISA_OP_##mnem] = #mnem,
+#define INSN_ALT(op, mnem, alt, fn, flags, feat) [ISA_OP_##op] = #op,
+#include "spec/insn/all.def"
+	};
+
+	if (op >= ISA_OP_N)
+		return NULL;
+	*calls = cpu->j.calls ? cpu->j.calls[op] : 0;
+	return names[op];
 }
 
 const char *sil_engine_name(const struct sil_machine *m)

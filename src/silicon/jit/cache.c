@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "isa/feat.h"
+#include "isa/insn_table.h"
 #include "silicon/interp/codepage.h"
 #include "silicon/jit/door.h"
 #include "silicon/jit/jit.h"
@@ -133,8 +133,11 @@ int jit_cpu_create(struct sil_cpu *cpu)
 {
 	cpu->j.self = cpu;
 	cpu->j.jc = aligned_alloc(64, JIT_JC_SIZE * sizeof(*cpu->j.jc));
-	if (!cpu->j.jc)
+	cpu->j.calls = calloc(ISA_OP_N, sizeof(*cpu->j.calls));
+	if (!cpu->j.jc || !cpu->j.calls) {
+		jit_cpu_destroy(cpu);
 		return -ENOMEM;
+	}
 	empty_jump_cache(cpu);
 	return 0;
 }
@@ -142,7 +145,9 @@ int jit_cpu_create(struct sil_cpu *cpu)
 void jit_cpu_destroy(struct sil_cpu *cpu)
 {
 	free(cpu->j.jc);
+	free(cpu->j.calls);
 	cpu->j.jc = NULL;
+	cpu->j.calls = NULL;
 }
 
 /* ---- Finding and forgetting -------------------------------------------------------------------

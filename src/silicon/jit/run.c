@@ -180,6 +180,7 @@ const void *jit_exec(struct sil_cpu *cpu, struct jit_insn *ji)
 	u64 end = cpu->j.pc_page + ji->end;
 
 	cpu->n.jit_slow++;
+	cpu->j.calls[ji->i.op]++;
 	exec(cpu, ji);
 	if (likely(cpu->block_end && cpu->c.s.rip == end)) {
 		cpu->n.instructions -= ji->index;
@@ -199,6 +200,7 @@ const void *jit_end(struct sil_cpu *cpu, struct jit_insn *ji)
 	u64 end = cpu->j.pc_page + ji->end;
 
 	cpu->n.jit_ends++;
+	cpu->j.calls[ji->i.op]++;
 	exec(cpu, ji);
 	if (!(ji->i.flags & ISA_F_STR) || cpu->c.s.rip != end - ji->i.len)
 		cpu->n.instructions++;

@@ -30,10 +30,12 @@ struct jit;
 /*
  * What translated code (jit/) needs of its cpu, addressed through GS.
  */
-#define JIT_JC_SIZE   4096
+#define JIT_JC_SIZE   (1 << (64 - JIT_JC_SHIFT))
 #define JIT_GEN_SHIFT 57 /* linear addresses are canonical: bits 63..57 are free */
 #define JIT_GEN_MAX   126
 #define JIT_JC_EMPTY  (127ull << JIT_GEN_SHIFT)
+#define JIT_JC_HASH   0x9e3779b97f4a7c15ull /* of tags; the upper bits are the entry's number */
+#define JIT_JC_SHIFT  50
 struct jit_frame;
 struct jit_jc {
 	u64 tag; /* linear address xor generation << JIT_GEN_SHIFT */
@@ -45,6 +47,7 @@ struct jit_cpu {
 	/* Generation of the current TLB bank's execute entries, shifted; 0: not known, matches no
 	 * entry. */
 	u64 xgen;
+	u64 hash;    /* JIT_JC_HASH */
 	u64 pc_page; /* linear page of the code being run */
 	u8 vec;	     /* guest's vector and x87 registers in the host's: VEC_* of jit/jit.h */
 	u8 vec_was;  /* before the last call to C */
@@ -213,6 +216,7 @@ struct sil_cpu {
 	/* Where instructions come from: linear + fetch_addend = host if linear + fetch_neg_page is
 	 * below PAGE_SIZE. Invalid (FETCH_NONE) after anything that may change the mapping. */
 	u64 fetch_neg_page, fetch_addend;
+	bool fetch_global; /* by a global translation */
 
 	u64 dbg_dr7, dbg_dr[4]; /* what bp_data and bp_insn were made from */
 	u8 bp_data;		/* DR7: enabled data (and I/O) breakpoints, one bit each */

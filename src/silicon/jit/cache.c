@@ -132,6 +132,7 @@ static void empty_jump_cache(struct sil_cpu *cpu);
 int jit_cpu_create(struct sil_cpu *cpu)
 {
 	cpu->j.self = cpu;
+	cpu->j.hash = JIT_JC_HASH;
 	cpu->j.jc = aligned_alloc(64, JIT_JC_SIZE * sizeof(*cpu->j.jc));
 	cpu->j.calls = calloc(ISA_OP_N, sizeof(*cpu->j.calls));
 	if (!cpu->j.jc || !cpu->j.calls) {

@@ -137,13 +137,14 @@ static void lookup(struct tr *t, enum cold_kind kind, void *arg)
 	put32(p, GS_OF(c.request));
 	put8(p, 0);
 	tr_cold(t, kind, emit_jcc(p, COND_NE), arg);
-	EMIT(p, 0xc4, 0x43, 0xfb, 0xf0, 0xf7, 0x0c); /* rorx r14, r15, 12 */
-	EMIT(p, 0x45, 0x31, 0xfe);		     /* xor r14d, r15d */
-	EMIT(p, 0x41, 0x81, 0xe6);		     /* and r14d, size - 1 */
-	put32(p, JIT_JC_SIZE - 1);
-	EMIT(p, 0x41, 0xc1, 0xe6, 0x04); /* shl r14d, 4 */
-	emit_gs(p, OP_ADD_R_RM, T0, GS_OF(j.jc), true);
 	emit_gs(p, OP_XOR_R_RM, T1, GS_OF(j.xgen), true);
+	emit_mov_rr(p, T0, T1);
+	EMIT(p, 0x65, 0x4c, 0x0f, 0xaf, 0x34, 0x25); /* imul r14, gs:[hash] */
+	put32(p, GS_OF(j.hash));
+	EMIT(p, 0x49, 0xc1, 0xee, JIT_JC_SHIFT - 4); /* shr r14; and r14d: an entry's offset */
+	EMIT(p, 0x41, 0x81, 0xe6);
+	put32(p, (JIT_JC_SIZE - 1) * sizeof(struct jit_jc));
+	emit_gs(p, OP_ADD_R_RM, T0, GS_OF(j.jc), true);
 	EMIT(p, 0x4d, 0x39, 0x3e); /* cmp [r14], r15 */
 	tr_cold(t, kind, emit_jcc(p, COND_NE), arg);
 	EMIT(p, 0x4d, 0x8b, 0x76, 0x08); /* mov r14, [r14 + 8] */

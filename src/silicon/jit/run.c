@@ -97,7 +97,9 @@ static __noinline void new_generation(struct sil_cpu *cpu)
 			cpu->j.last_gen = 0;
 		}
 		b->xgen = ++cpu->j.last_gen;
+		cpu->n.jit_generations++;
 		memset(b->xpages, 0, sizeof(b->xpages));
+		b->xlocal = false;
 	}
 	cpu->j.xgen = (u64)b->xgen << JIT_GEN_SHIFT;
 }
@@ -116,11 +118,17 @@ static const void *next(struct sil_cpu *cpu)
 	struct jit *j = cpu->m->jit;
 	struct jit_block *b;
 	struct jit_jc *e;
-	u64 la = c->s.rip;
+	u64 la = c->s.rip, tag;
 
 	if (unlikely(__atomic_load_n(&c->request, __ATOMIC_RELAXED)) || c->mode != ISA_LONG64 ||
 	    __atomic_load_n(&j->stop, __ATOMIC_RELAXED))
 		return jit_code(j, j->stub[STUB_EXIT]);
+	if (unlikely(!cpu->j.xgen))
+		new_generation(cpu);
+	tag = la ^ cpu->j.xgen;
+	e = &cpu->j.jc[tag * JIT_JC_HASH >> JIT_JC_SHIFT];
+	if (likely(e->tag == tag))
+		goto out;
 	if (unlikely(la + cpu->fetch_neg_page >= PAGE_SIZE))
 		fetch_page(cpu, la);
 	b = jit_get(cpu, la + cpu->fetch_addend);
@@ -131,10 +139,14 @@ static const void *next(struct sil_cpu *cpu)
 	}
 	if (unlikely(!cpu->j.xgen))
 		new_generation(cpu);
-	cpu->tlb->cur->xpages[la >> (PAGE_SHIFT + 6) & 3] |= BIT(la >> PAGE_SHIFT & 63);
-	e = &cpu->j.jc[(la ^ la >> PAGE_SHIFT) & (JIT_JC_SIZE - 1)];
-	e->tag = la ^ cpu->j.xgen;
+	tlb_xpage_add(cpu->tlb->cur, la);
+	cpu->tlb->cur->xlocal |= !cpu->fetch_global;
+	tag = la ^ cpu->j.xgen;
+	e = &cpu->j.jc[tag * JIT_JC_HASH >> JIT_JC_SHIFT];
+	e->tag = tag;
+	cpu->n.jit_jumps++;
 	e->code = jit_code(j, b->entry_mem);
+out:
 	cpu->j.pc_page = la & PAGE_MASK;
 	flags_out(cpu);
 	return e->code;
@@ -349,19 +361,20 @@ const void *jit_link(struct sil_cpu *cpu, struct jit_link *l)
 {
 	const void *to = jit_goto(cpu, l);
 	struct jit *j = cpu->m->jit;
-	hva_t from;
+	hva_t from = __atomic_load_n(&l->from->hva, __ATOMIC_RELAXED), host;
 	struct jit_block *b = NULL;
 	u32 entry = 0;
 
-	if (to == jit_code(j, j->stub[STUB_EXIT]))
+	if (to == jit_code(j, j->stub[STUB_EXIT]) || !from)
 		return to;
 	/* Both ends are of the same page of memory, or the page has been forgotten meanwhile. */
+	host = (from & PAGE_MASK) + l->target;
 	if (l->fl == JIT_FL_REC) {
-		b = jit_get_rec(cpu, cpu->c.s.rip + cpu->fetch_addend, l->rec);
+		b = jit_get_rec(cpu, host, l->rec);
 		entry = b ? b->body : 0;
 	}
 	if (!b) {
-		b = jit_get(cpu, cpu->c.s.rip + cpu->fetch_addend);
+		b = jit_get(cpu, host);
 		if (b)
 			entry = l->fl == JIT_FL_HOST  ? b->entry_host
 				: l->fl == JIT_FL_MEM ? b->entry_mem

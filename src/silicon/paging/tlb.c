@@ -56,17 +56,21 @@ static void *lookup(struct tlb_bank *b, enum tlb_set s, u64 la)
 	return offset < PAGE_SIZE ? (void *)(offset + e->page) : NULL;
 }
 
-/* Bit of a page in xpages. */
 static bool xpage_known(const struct tlb_bank *b, u64 la)
 {
-	return b->xpages[la >> (PAGE_SHIFT + 6) & 3] >> (la >> PAGE_SHIFT & 63) & 1;
+	unsigned k;
+
+	for (k = 0; k < 3; k++)
+		if (!(b->xpages[tlb_xpage(la, k) / 64] >> (tlb_xpage(la, k) % 64) & 1))
+			return false;
+	return true;
 }
 
 static void empty_set(struct tlb_bank *b, enum tlb_set s, bool keep_global)
 {
 	unsigned w;
 
-	if (s == TLB_X)
+	if (s == TLB_X && !(keep_global && !b->xlocal))
 		b->xgen = 0;
 
 	for (w = 0; w < ISA_TLB_SIZE / 64; w++) {
@@ -88,7 +92,7 @@ static void drop_page(struct tlb_bank *b, u64 la, bool keep_global)
 {
 	unsigned i = index_of(la), s;
 
-	if (xpage_known(b, la))
+	if (xpage_known(b, la) && !(keep_global && !b->xlocal))
 		b->xgen = 0;
 	for (s = 0; s < TLB_NSETS; s++)
 		if (lookup(b, s, la) && !(keep_global && (b->global[s][i / 64] >> (i % 64) & 1)))
@@ -321,6 +325,8 @@ void tlb_fetch(struct sil_cpu *cpu, u64 la)
 
 	cpu->fetch_neg_page = -(la & PAGE_MASK);
 	cpu->fetch_addend = h - la;
+	cpu->fetch_global =
+		cpu->tlb->cur->global[TLB_X][index_of(la) / 64] >> (index_of(la) % 64) & 1;
 }
 
 const u8 *tlb_fetch_ptr(struct sil_cpu *cpu, u64 la)

@@ -22,6 +22,7 @@ struct tlb_key {
 	u32 pkru, pkrs; /* 0 unless CR4 enables them */
 };
 
+#define TLB_XPAGES 16384
 struct tlb_bank {
 	struct isa_tlb rw; /* sets R and W */
 	struct isa_tlbe x[ISA_TLB_SIZE];
@@ -31,9 +32,11 @@ struct tlb_bank {
 	struct tlb_key key;
 	u64 stamp; /* last switched to; 0: never */
 	/* For translated code's jump cache: generation of its entries of this bank, 0 if they are
-	 * to be forgotten; which pages (by hash) it may have entries for. */
+	 * to be forgotten; which pages (by hash) it may have entries for, and whether all of them
+	 * are global. */
 	unsigned xgen;
-	u64 xpages[4];
+	bool xlocal;
+	u64 xpages[TLB_XPAGES / 64];
 };
 
 #define NESTED_TLB_SIZE 1024
@@ -84,6 +87,21 @@ void tlb_switch(struct sil_cpu *cpu);
 static inline u32 tlb_cur_role(const struct sil_cpu *cpu)
 {
 	return cpu->tlb->cur->key.role;
+}
+
+/* Bits of a page in xpages: the set has some hundred pages, and a mistake costs the bank's whole
+ * generation, so there are three. */
+static inline unsigned tlb_xpage(u64 la, unsigned k)
+{
+	return (la >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> (22 + 14 * k) & (TLB_XPAGES - 1);
+}
+
+static inline void tlb_xpage_add(struct tlb_bank *b, u64 la)
+{
+	unsigned k;
+
+	for (k = 0; k < 3; k++)
+		b->xpages[tlb_xpage(la, k) / 64] |= BIT(tlb_xpage(la, k) % 64);
 }
 
 /* Host address of @la for an access @how, filling the TLB; NULL on the APIC-access page. Throws. */

@@ -48,11 +48,25 @@ static unsigned reg(void)
 	return ok[below(sizeof(ok))];
 }
 
-/* [rbx + disp32], mostly inside the data, at times across pages or outside. */
-static void op_mem(unsigned map, unsigned op, unsigned r, bool w)
+/* Where the program's accesses gather: they share checks, at times of a range that is partly
+ * outside or on two pages. */
+static u32 gather;
+
+static u32 where(void)
 {
 	u32 d = below(100) ? below(DATA_PAGES * PAGE_SIZE - 64)
 			   : DATA_PAGES * PAGE_SIZE - 24 + below(40);
+
+	if (below(3))
+		d = gather + below(below(3) ? 64 : 600);
+	/* Not the return addresses: programs are to end. */
+	return d - (2 * PAGE_SIZE - 256) < 512 ? d + 512 : d;
+}
+
+/* [rbx + disp32], mostly inside the data, at times across pages or outside. */
+static void op_mem(unsigned map, unsigned op, unsigned r, bool w)
+{
+	u32 d = where();
 
 	put(0x40 | w << 3 | r >> 3 << 2);
 	if (map)
@@ -231,6 +245,12 @@ static void program(void)
 	u8 *start, *skip;
 
 	p = code;
+	switch (below(8)) {
+	case 0: gather = DATA_PAGES * PAGE_SIZE - 64 - below(600); break;
+	case 1:
+	case 2: gather = PAGE_SIZE * (1 + below(DATA_PAGES - 1)) - below(400); break;
+	default: gather = below(DATA_PAGES * PAGE_SIZE - 700); break;
+	}
 	put(0xbd); /* mov ebp, count */
 	put(1 + below(40));
 	put(0);

@@ -172,12 +172,13 @@ _Static_assert(JIT_HASH_SIZE == 1u << 16 && JIT_PAGE_HASH == 1u << 12, "the shif
 
 /* Without a lock: chains are changed so that a reader may be in them, and blocks are never reused.
  */
-static struct jit_block *find(struct jit *j, hva_t hva)
+static struct jit_block *find(struct jit *j, hva_t hva, bool plain)
 {
 	struct jit_block *b = __atomic_load_n(&j->hash[block_hash(hva)], __ATOMIC_ACQUIRE);
 
 	for (; b; b = __atomic_load_n(&b->hnext, __ATOMIC_ACQUIRE))
-		if (__atomic_load_n(&b->hva, __ATOMIC_RELAXED) == hva && !b->rec)
+		if (__atomic_load_n(&b->hva, __ATOMIC_RELAXED) == hva && !b->rec &&
+		    b->plain == plain)
 			return b;
 	return NULL;
 }
@@ -189,6 +190,8 @@ static struct jit_block *find_rec(struct jit *j, hva_t hva, u64 rec, unsigned *n
 
 	for (*n = 0; b; b = __atomic_load_n(&b->hnext, __ATOMIC_ACQUIRE)) {
 		if (__atomic_load_n(&b->hva, __ATOMIC_RELAXED) != hva)
+			continue;
+		if (b->plain)
 			continue;
 		if (b->rec == rec || (!b->rec && b->blind))
 			return b;
@@ -396,7 +399,7 @@ out:
 #define COPY_BYTES   512u
 #define MAX_VERSIONS 4
 
-static struct jit_block *make(struct sil_cpu *cpu, hva_t host, u64 rec)
+static struct jit_block *make(struct sil_cpu *cpu, hva_t host, u64 rec, bool plain)
 {
 	unsigned off = host & ~PAGE_MASK, avail = MIN(PAGE_SIZE - off, COPY_BYTES), n;
 	struct jit *j = cpu->m->jit;
@@ -413,9 +416,9 @@ static struct jit_block *make(struct sil_cpu *cpu, hva_t host, u64 rec)
 		memcpy(src, (const void *)host, avail);
 		pthread_mutex_lock(&j->trans);
 		/* Another cpu may have been faster. */
-		c.b = rec ? find_rec(j, host, rec, &n) : find(j, host);
+		c.b = rec ? find_rec(j, host, rec, &n) : find(j, host, plain);
 		if (!c.b) {
-			c.b = jit_translate(cpu, page, off, avail, rec);
+			c.b = jit_translate(cpu, page, off, avail, rec, plain);
 			c.ok = false;
 		} else {
 			c.ok = true;
@@ -439,13 +442,20 @@ static struct jit_block *make(struct sil_cpu *cpu, hva_t host, u64 rec)
 
 struct jit_block *jit_get(struct sil_cpu *cpu, hva_t host)
 {
-	struct jit_block *b = find(cpu->m->jit, host);
+	struct jit_block *b = find(cpu->m->jit, host, false);
 
 	if (likely(b != NULL))
 		return b;
 	if (cpu->m->jit->full)
 		return NULL;
-	return make(cpu, host, 0);
+	return make(cpu, host, 0, false);
+}
+
+struct jit_block *jit_get_plain(struct sil_cpu *cpu, hva_t host)
+{
+	struct jit_block *b = find(cpu->m->jit, host, true);
+
+	return b || cpu->m->jit->full ? b : make(cpu, host, 0, true);
 }
 
 struct jit_block *jit_get_rec(struct sil_cpu *cpu, hva_t host, u64 rec)
@@ -457,7 +467,7 @@ struct jit_block *jit_get_rec(struct sil_cpu *cpu, hva_t host, u64 rec)
 		return b;
 	if (cpu->m->jit->full || n >= MAX_VERSIONS)
 		return NULL;
-	return make(cpu, host, rec);
+	return make(cpu, host, rec, false);
 }
 
 #define CONVERT_MAX 64u

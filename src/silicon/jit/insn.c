@@ -119,8 +119,25 @@ static bool has_high(const struct isa_insn *i)
 	return false;
 }
 
-/* Prefixes, REX, opcode, ModRM, immediate. @reg, @rm: host registers; @mem: [rm], T1. */
-static void put_insn(struct tr *t, const struct enc *e, unsigned reg, unsigned rm, bool mem)
+/* ModRM of [T1 + disp]. */
+static void put_mem(u8 **p, unsigned reg, s32 disp)
+{
+	unsigned modrm = (reg & 7) << 3 | (T1 & 7);
+
+	if (!disp) {
+		put8(p, modrm);
+	} else if (disp == (s8)disp) {
+		put8(p, 0x40 | modrm);
+		put8(p, (u8)disp);
+	} else {
+		put8(p, 0x80 | modrm);
+		put32(p, (u32)disp);
+	}
+}
+
+/* Prefixes, REX, opcode, ModRM, immediate. @reg, @rm: host registers; @mem: [T1 + disp]. */
+static void put_insn_at(struct tr *t, const struct enc *e, unsigned reg, unsigned rm, bool mem,
+			s32 disp)
 {
 	unsigned rex = (e->rex & 8) | (reg >> 3 << 2) | rm >> 3;
 	u8 **p = &t->p;
@@ -138,9 +155,17 @@ static void put_insn(struct tr *t, const struct enc *e, unsigned reg, unsigned r
 	if (e->map > 1)
 		put8(p, e->map == 2 ? 0x38 : 0x3a);
 	put8(p, e->op);
-	put8(p, (mem ? 0 : 0xc0) | (reg & 7) << 3 | (rm & 7));
+	if (mem)
+		put_mem(p, reg, disp);
+	else
+		put8(p, 0xc0 | (reg & 7) << 3 | (rm & 7));
 	memcpy(*p, e->imm, e->nimm);
 	*p += e->nimm;
+}
+
+static void put_insn(struct tr *t, const struct enc *e, unsigned reg, unsigned rm)
+{
+	put_insn_at(t, e, reg, rm, false, 0);
 }
 
 /* Writes the scratch register back in which a spilled guest register was. */
@@ -193,13 +218,12 @@ static bool copy_mem(struct tr *t, unsigned attr, const struct enc *e)
 	bool write = (first && !(attr & M_R)) || (attr & D_2);
 	unsigned guest = (e->modrm >> 3 & 7) | (e->rex & 4) << 1, reg = guest & 7;
 	struct cold *c;
+	s32 disp;
 
 	if (has_high(i) || !i->msize)
 		return false;
-	tr_spill_flags(t);
-	if (!tr_ea(t))
+	if (!tr_mem(t, i->msize, write, &c, &disp))
 		return false;
-	c = tr_access(t, i->msize, write, COLD_SLOW);
 	if (attr & F_R)
 		tr_need_flags(t);
 	if (!ext) {
@@ -210,7 +234,7 @@ static bool copy_mem(struct tr *t, unsigned attr, const struct enc *e)
 		else
 			reg = tr_reg(t, guest, T0);
 	}
-	put_insn(t, e, reg, T1, true);
+	put_insn_at(t, e, reg, T1, true, disp);
 	if (!ext && ((i->o[0].kind == OK_GPR && !(attr & D_NONE)) || (attr & D_2)))
 		write_back(t, guest, reg);
 	after(t, attr);
@@ -270,7 +294,7 @@ bool tr_copy(struct tr *t, unsigned attr)
 		rm = tr_reg(t, grm, T1);
 		reg = ext ? greg & 7 : greg == grm ? rm : tr_reg(t, greg, T0);
 	}
-	put_insn(t, &e, reg, rm, false);
+	put_insn(t, &e, reg, rm);
 	if ((written && grm == i->o[0].reg) || (attr & D_2))
 		write_back(t, grm, rm);
 	if (!ext && ((written && greg == i->o[0].reg && greg != grm) || (attr & D_2)))
@@ -354,8 +378,6 @@ bool tr_mov(struct tr *t, unsigned attr)
 	write_back(t, g, h);
 	return true;
 }
-
-bool tr_ea_offset(struct tr *t, unsigned dst);
 
 bool tr_lea(struct tr *t, unsigned attr)
 {
@@ -469,7 +491,7 @@ bool tr_div(struct tr *t, unsigned attr)
 		put8(&t->p, 0x39);
 		put8(&t->p, 0xc0 | RDX << 3 | (d & 7));
 		z = tr_cold(t, COLD_SLOW, emit_jcc(&t->p, 6), tr_insn(t));
-		put_insn(t, &e, e.modrm >> 3 & 7, d, false);
+		put_insn(t, &e, e.modrm >> 3 & 7, d);
 		tr_back(t, z);
 	} else {
 		struct cold *y, *z;
@@ -493,7 +515,7 @@ bool tr_div(struct tr *t, unsigned attr)
 		put8(&t->p, wide ? 0x49 : 0x41);
 		EMIT(&t->p, 0x83, 0xfe, 0x01);
 		z = tr_cold(t, COLD_SLOW, emit_jcc(&t->p, 6), tr_insn(t));
-		put_insn(t, &e, e.modrm >> 3 & 7, d, false);
+		put_insn(t, &e, e.modrm >> 3 & 7, d);
 		tr_back(t, y);
 		tr_back(t, z);
 	}
@@ -510,20 +532,20 @@ bool tr_push(struct tr *t, unsigned attr)
 	const struct isa_insn *i = t->i;
 	struct cold *c;
 	unsigned h;
+	s32 disp;
 
 	if (i->opsize != 8 || (i->o[0].kind != OK_GPR && i->o[0].kind != OK_IMM))
 		return false;
-	tr_spill_flags(t);
-	emit_lea(&t->p, T1, HOST_SP, -8);
-	c = tr_access(t, 8, true, COLD_SLOW);
+	c = tr_stack(t, -8, true, COLD_SLOW, &disp);
 	if (i->o[0].kind == OK_GPR) {
 		h = tr_reg(t, i->o[0].reg, T0);
-		/* mov [r15], h */
+		/* mov [r15 + disp], h */
 		put8(&t->p, 0x49 | h >> 3 << 2);
 		put8(&t->p, 0x89);
-		put8(&t->p, 0x07 | (h & 7) << 3);
+		put_mem(&t->p, h, disp);
 	} else {
-		EMIT(&t->p, 0x49, 0xc7, 0x07);
+		EMIT(&t->p, 0x49, 0xc7);
+		put_mem(&t->p, 0, disp);
 		put32(&t->p, (u32)i->imm);
 	}
 	emit_lea(&t->p, HOST_SP, HOST_SP, -8);
@@ -536,19 +558,18 @@ bool tr_pop(struct tr *t, unsigned attr)
 	const struct isa_insn *i = t->i;
 	struct cold *c;
 	unsigned h;
+	s32 disp;
 
 	if (i->opsize != 8 || i->o[0].kind != OK_GPR)
 		return false;
-	tr_spill_flags(t);
-	emit_mov_rr(&t->p, T1, HOST_SP);
-	c = tr_access(t, 8, false, COLD_SLOW);
+	c = tr_stack(t, 0, false, COLD_SLOW, &disp);
 	h = host_of(i->o[0].reg);
 	if (h == NO_HOST)
 		h = T0;
-	/* mov h, [r15] */
+	/* mov h, [r15 + disp] */
 	put8(&t->p, 0x49 | h >> 3 << 2);
 	put8(&t->p, 0x8b);
-	put8(&t->p, 0x07 | (h & 7) << 3);
+	put_mem(&t->p, h, disp);
 	if (i->o[0].reg != RSP)
 		emit_lea(&t->p, HOST_SP, HOST_SP, 8);
 	write_back(t, i->o[0].reg, h);
@@ -581,6 +602,7 @@ bool tr_vex(struct tr *t, unsigned attr)
 	unsigned greg, grm, reg, rm, v, spilled = 0;
 	bool mem = has_mem(i), ext, usev;
 	struct cold *c = NULL;
+	s32 disp = 0;
 	struct enc e;
 
 	enc_parse(i, &e);
@@ -595,10 +617,8 @@ bool tr_vex(struct tr *t, unsigned attr)
 	if (spilled > 2)
 		return false;
 	if (mem) {
-		tr_spill_flags(t);
-		if (!tr_ea(t))
+		if (!tr_mem(t, i->msize, false, &c, &disp))
 			return false;
-		c = tr_access(t, i->msize, false, COLD_SLOW);
 		rm = T1;
 	} else {
 		rm = host_of(grm) == NO_HOST ? tr_reg(t, grm, T1) : host_of(grm);
@@ -615,7 +635,10 @@ bool tr_vex(struct tr *t, unsigned attr)
 	put8(&t->p, (reg & 8 && !ext ? 0 : 0x80) | 0x40 | (rm & 8 ? 0 : 0x20) | e.map);
 	put8(&t->p, (e.rex & 8) << 4 | (~v & 15) << 3 | e.vl << 2 | e.pp);
 	put8(&t->p, e.op);
-	put8(&t->p, (mem ? 0 : 0xc0) | (reg & 7) << 3 | (rm & 7));
+	if (mem)
+		put_mem(&t->p, reg, disp);
+	else
+		put8(&t->p, 0xc0 | (reg & 7) << 3 | (rm & 7));
 	memcpy(t->p, e.imm, e.nimm);
 	t->p += e.nimm;
 	if (ext) {

@@ -14,11 +14,12 @@
 /* An instruction that may call C: for a memory access that misses the TLB, or always. */
 struct jit_insn {
 	struct isa_insn i;
-	u64 rec;   /* struct rec of the status flags before it; 0: they are in cpu->j.fl */
-	u16 end;   /* offset in the page of the next instruction */
-	u16 index; /* instructions of the block before it */
-	u16 x87;   /* 1 + offset of the x87 instruction before it whose address is not in x87.fip
-		      yet; 0: none */
+	u64 rec;      /* struct rec of the status flags before it; 0: they are in cpu->j.fl */
+	bool host_fl; /* they are in EFLAGS */
+	u16 end;      /* offset in the page of the next instruction */
+	u16 index;    /* instructions of the block before it */
+	u16 x87;      /* 1 + offset of the x87 instruction before it whose address is not in x87.fip
+			 yet; 0: none */
 };
 
 /* Where the status flags are when a jump is taken. */
@@ -36,6 +37,7 @@ struct jit_link {
 	u16 target; /* offset in the page; PAGE_SIZE: the next page's first byte */
 	u16 count;  /* instructions retired since the block's start, not counted yet */
 	u8 fl;	    /* enum jit_fl */
+	bool plain; /* to a plain block */
 };
 
 /*
@@ -43,8 +45,9 @@ struct jit_link {
  * a recipe for them, if it has a use for that.
  */
 struct jit_block {
-	u64 hva; /* of the first byte; 0: dropped */
-	u64 rec; /* a version: for jumps with this recipe alone */
+	u64 hva;    /* of the first byte; 0: dropped */
+	u64 rec;    /* a version: for jumps with this recipe alone */
+	bool plain; /* checks each access; entered only where another block could not go on */
 	struct jit_block *hnext, *pnext;
 	struct jit_block *before; /* made before it */
 	u32 code, code_end;	  /* offsets in the code memory */
@@ -133,6 +136,7 @@ void jit_make_stubs(struct jit *j);
 struct jit_block *jit_get(struct sil_cpu *cpu, hva_t host);
 /* The same for a jump with the recipe @rec: a block that is blind, or a version. NULL also if there
  * are enough versions. */
+struct jit_block *jit_get_plain(struct sil_cpu *cpu, hva_t host);
 struct jit_block *jit_get_rec(struct sil_cpu *cpu, hva_t host, u64 rec);
 /* Code that makes the flags of @rec, puts them into memory and enters @b. 0: no room. */
 u32 jit_convert(struct sil_cpu *cpu, u64 rec, const struct jit_block *b);
@@ -142,7 +146,7 @@ u32 jit_convert(struct sil_cpu *cpu, u64 rec, const struct jit_block *b);
  * valid instruction. j->trans held.
  */
 struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off, unsigned avail,
-				u64 rec);
+				u64 rec, bool plain);
 /* The flags of @rec, whose registers are in @c, into it. */
 void jit_rec_flags(struct isa_cpu *c, u64 rec);
 u8 *jit_emit_convert(u8 *p, u64 rec, const u8 *entry_mem);

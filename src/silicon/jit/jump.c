@@ -116,6 +116,15 @@ static void edge(struct tr *t, unsigned target, unsigned n)
 	link_jump(t, l);
 }
 
+void tr_leave_plain(struct tr *t, u8 *site)
+{
+	struct jit_link *l =
+		new_link(t, t->off, t->index, t->fl == FL_MEM ? JIT_FL_MEM : JIT_FL_REC);
+
+	l->plain = true;
+	tr_cold(t, COLD_EDGE, site, l);
+}
+
 void tr_edge_cold(struct tr *t, struct cold *c)
 {
 	struct jit_link *l = c->arg;
@@ -335,13 +344,14 @@ bool tr_call(struct tr *t, unsigned attr)
 bool tr_ret(struct tr *t, unsigned attr)
 {
 	const struct isa_insn *i = t->i;
+	s32 disp;
 
 	if (i->opsize != 8)
 		return false;
 	tr_store_flags(t);
-	emit_mov_rr(&t->p, T1, HOST_SP);
-	tr_access(t, 8, false, COLD_END);
-	EMIT(&t->p, 0x4d, 0x8b, 0x3f);
+	tr_stack(t, 0, false, COLD_END, &disp);
+	EMIT(&t->p, 0x4d, 0x8b, 0xbf); /* mov r15, [r15 + disp] */
+	put32(&t->p, (u32)disp);
 	lookup(t, COLD_END, tr_insn(t));
 	emit_lea(&t->p, HOST_SP, HOST_SP, 8 + (u16)i->imm);
 	enter_page(t);

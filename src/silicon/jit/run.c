@@ -294,6 +294,7 @@ void jit_caught(struct guard *guard, void *ucontext)
 	struct jit *j = cpu->m->jit;
 	u64 at = (u64)uc->uc_mcontext.gregs[REG_RIP] - (u64)j->rx;
 	const struct jit_block *b;
+	u64 eflags = (u64)uc->uc_mcontext.gregs[REG_EFL];
 	struct jit_insn *ji = NULL;
 	unsigned k;
 
@@ -307,6 +308,9 @@ void jit_caught(struct guard *guard, void *ucontext)
 		ji = b->at[k].insn;
 	if (!ji)
 		return;
+	/* LAHF's bits are EFLAGS'; OF is bit 11. */
+	if (ji->host_fl)
+		cpu->j.fl = (u16)((eflags & 0xd7) << 8 | (eflags >> 11 & 1));
 	flags_in_or(cpu, ji->rec);
 	x87_pointer(cpu, ji);
 	cpu->c.s.rip = cpu->j.pc_page + ji->end;
@@ -357,6 +361,27 @@ static void link(struct jit *j, struct jit_link *l, u32 to)
 	__atomic_store_n((u32 *)(j->rw + l->site), to - (l->site + 4), __ATOMIC_RELEASE);
 }
 
+/* The plain block at RIP; flags are in memory, next() has put them there. */
+static const void *link_plain(struct sil_cpu *cpu, struct jit_link *l)
+{
+	struct jit *j = cpu->m->jit;
+	struct jit_block *b = jit_get_plain(cpu, cpu->c.s.rip + cpu->fetch_addend);
+	hva_t from;
+	u32 entry;
+
+	if (!b) {
+		cpu->j.step = !j->full;
+		return jit_code(j, j->stub[STUB_EXIT]);
+	}
+	entry = l->rec ? jit_convert(cpu, l->rec, b) : b->entry_mem;
+	pthread_mutex_lock(&j->lock);
+	from = l->from->hva;
+	if (entry && from && b->hva && !((from ^ b->hva) & PAGE_MASK))
+		link(j, l, entry);
+	pthread_mutex_unlock(&j->lock);
+	return jit_code(j, b->entry_mem);
+}
+
 const void *jit_link(struct sil_cpu *cpu, struct jit_link *l)
 {
 	const void *to = jit_goto(cpu, l);
@@ -367,6 +392,8 @@ const void *jit_link(struct sil_cpu *cpu, struct jit_link *l)
 
 	if (to == jit_code(j, j->stub[STUB_EXIT]) || !from)
 		return to;
+	if (l->plain)
+		return link_plain(cpu, l);
 	/* Both ends are of the same page of memory, or the page has been forgotten meanwhile. */
 	host = (from & PAGE_MASK) + l->target;
 	if (l->fl == JIT_FL_REC) {

@@ -65,6 +65,15 @@ struct cold {
 	void *arg;  /* jit_insn or jit_link */
 };
 
+struct group {
+	bool on, write;
+	u8 base;  /* guest register or ISA_REG_RIP */
+	s32 lo;	  /* its start, from the register as it was at the check */
+	u32 span; /* bytes */
+	s64 adj;  /* the register has changed by this since */
+};
+#define TR_GROUPS 4
+
 struct tr {
 	u8 *p;
 	struct jit *j;
@@ -87,6 +96,10 @@ struct tr {
 	unsigned npre;
 	struct jit_insn *ji; /* of the instruction, once made */
 	bool done;	     /* the block has ended */
+	bool plain;	     /* no groups */
+	bool grouped;	     /* T1 is a host address already: for tr_access */
+	struct group group[TR_GROUPS];
+	unsigned next_group;
 	bool oom;
 	struct cold cold[4 * JIT_BLOCK_INSNS];
 	unsigned ncold;
@@ -131,7 +144,27 @@ bool tr_ea(struct tr *t);
 /* T1 = linear address of @size bytes -> T1 = host address; else the handler runs the instruction.
  * Flags are not in EFLAGS. Returns the cold piece, whose way back the caller sets. */
 struct cold *tr_access(struct tr *t, unsigned size, bool write, enum cold_kind kind);
-void tr_back(struct tr *t, struct cold *c);
+void tr_back(struct tr *t, struct cold *c); /* NULL: nothing to do */
+/*
+ * The instruction's memory operand: T1 + *@disp is its host address. *@c is the cold piece, NULL in
+ * a group; only then flags stay where they are. False: leave it to the handler.
+ */
+bool tr_mem(struct tr *t, unsigned size, bool write, struct cold **c, s32 *disp);
+/* The same for 8 bytes at RSP + @at. */
+struct cold *tr_stack(struct tr *t, s32 at, bool write, enum cold_kind kind, s32 *disp);
+/* Is this instruction's access in a group, or can one begin? Then T1 + *@disp is its host address.
+ */
+bool tr_group(struct tr *t, s32 *disp);
+void tr_groups_after(struct tr *t); /* this instruction */
+void tr_groups_end(struct tr *t);
+tr_fn *tr_fn_of(const struct isa_insn *i);
+unsigned tr_attr_of(const struct isa_insn *i);
+bool tr_usable(const struct tr *t, const struct isa_insn *i);
+/* Guest registers that @i may change; more is safe. */
+unsigned tr_writes(const struct isa_insn *i);
+bool tr_ea_offset(struct tr *t, unsigned dst);
+/* The jump at @site leads to a plain block that begins with this instruction. */
+void tr_leave_plain(struct tr *t, u8 *site);
 /* A spilled register into @scratch, or the host register it lives in. */
 unsigned tr_reg(struct tr *t, unsigned guest, unsigned scratch);
 /* Counts the instructions of the block up to and including this one, without touching flags. */

@@ -118,9 +118,14 @@ bool tr_reads_flags_at(const struct tr *t, unsigned target)
 	return false;
 }
 
-/* Guest registers that @i may change; more is safe. */
-static unsigned writes(const struct isa_insn *i, tr_fn *fn, unsigned attr)
+unsigned tr_attr_of(const struct isa_insn *i)
 {
+	return rows[i->op].attr;
+}
+
+unsigned tr_writes(const struct isa_insn *i)
+{
+	tr_fn *fn = tr_fn_of(i);
 	unsigned k, m = 0, all = 0;
 
 	if (!fn)
@@ -191,7 +196,8 @@ struct jit_insn *tr_insn(struct tr *t)
 	t->ji->end = (u16)t->end;
 	t->ji->index = (u16)t->index;
 	t->ji->x87 = (u16)t->x87;
-	t->ji->rec = t->fl == FL_LOST ? t->rec : 0;
+	t->ji->rec = t->fl == FL_LOST || t->fl == FL_HOST ? t->rec : 0;
+	t->ji->host_fl = t->fl == FL_HOST && !t->rec;
 	t->at[t->nat].code = (u32)(t->p - t->j->rw);
 	t->at[t->nat++].insn = t->ji;
 	return t->ji;
@@ -214,109 +220,10 @@ unsigned tr_reg(struct tr *t, unsigned guest, unsigned scratch)
 	return scratch;
 }
 
-/* lea dst, [base + index * 2^scale + disp]; NO_HOST where there is none. */
-static void lea(struct tr *t, unsigned dst, unsigned base, unsigned index, unsigned scale, s32 disp)
-{
-	u8 **p = &t->p;
-
-	put8(p, 0x48 | dst >> 3 << 2 | (index != NO_HOST && index > 7 ? 2 : 0) |
-			(base != NO_HOST && base > 7 ? 1 : 0));
-	put8(p, 0x8d);
-	if (base == NO_HOST) {
-		put8(p, 0x04 | (dst & 7) << 3);
-		put8(p, scale << 6 | (index & 7) << 3 | 5);
-		put32(p, (u32)disp);
-		return;
-	}
-	if (index == NO_HOST) {
-		put8(p, (disp == (s8)disp ? 0x40 : 0x80) | (dst & 7) << 3 | (base & 7));
-		if ((base & 7) == 4)
-			put8(p, 0x24);
-	} else {
-		put8(p, (disp == (s8)disp ? 0x40 : 0x80) | (dst & 7) << 3 | 4);
-		put8(p, scale << 6 | (index & 7) << 3 | (base & 7));
-	}
-	if (disp == (s8)disp)
-		put8(p, (u8)disp);
-	else
-		put32(p, (u32)disp);
-}
-
-bool tr_ea_offset(struct tr *t, unsigned dst);
-
-/* The effective address (no segment) into @dst, T1 or the destination of LEA. */
-bool tr_ea_offset(struct tr *t, unsigned dst)
-{
-	const struct isa_insn *i = t->i;
-	unsigned base = NO_HOST, index = NO_HOST;
-	s64 disp = (s64)i->disp;
-
-	if (i->base == ISA_REG_RIP) {
-		disp += t->end;
-		if (disp != (s32)disp || i->index != ISA_REG_NONE)
-			return false;
-		emit_sp(&t->p, OP_MOV_R_RM, T1, FR_OF(pc_page));
-		lea(t, dst, T1, NO_HOST, 0, (s32)disp);
-	} else if (i->base == ISA_REG_NONE && i->index == ISA_REG_NONE) {
-		emit_mov_imm64(&t->p, dst, (u64)disp);
-	} else {
-		if (disp != (s32)disp)
-			return false;
-		if (i->base != ISA_REG_NONE)
-			base = tr_reg(t, i->base, T1);
-		if (i->index != ISA_REG_NONE)
-			index = tr_reg(t, i->index, T0);
-		if (base != NO_HOST && index == NO_HOST && !disp)
-			emit_mov_rr(&t->p, dst, base);
-		else
-			lea(t, dst, base, index, i->scale, (s32)disp);
-	}
-	if (i->addrsize == 4) {
-		/* mov dst32, dst32 */
-		put8(&t->p, 0x40 | dst >> 3 << 2 | dst >> 3);
-		put8(&t->p, 0x89);
-		put8(&t->p, 0xc0 | (dst & 7) << 3 | (dst & 7));
-	}
-	return true;
-}
-
-bool tr_ea(struct tr *t)
-{
-	if (!tr_ea_offset(t, T1))
-		return false;
-	if (t->i->seg == FS || t->i->seg == GS)
-		emit_gs(&t->p, OP_ADD_R_RM, T1, GS_SEGBASE(t->i->seg), true);
-	return true;
-}
-
-_Static_assert(ISA_TLB_SIZE == 256 && sizeof(struct isa_tlbe) == 16, "the mask below");
-
-struct cold *tr_access(struct tr *t, unsigned size, bool write, enum cold_kind kind)
-{
-	u32 set = write ? offsetof(struct isa_tlb, w) : 0;
-	u8 **p = &t->p;
-	u8 *site;
-
-	BUG_ON(t->fl != FL_MEM && t->fl != FL_LOST);
-	/* mov r14d, r15d; shr r14d, 8; and r14d, 0xff0 */
-	EMIT(p, 0x45, 0x89, 0xfe, 0x41, 0xc1, 0xee, 0x08, 0x41, 0x81, 0xe6, 0xf0, 0x0f, 0, 0);
-	emit_gs(p, OP_ADD_R_RM, T0, GS_OF(c.tlb), true);
-	if (write) {
-		EMIT(p, 0x4d, 0x03, 0xbe); /* add r15, [r14 + set] */
-		put32(p, set);
-	} else {
-		EMIT(p, 0x4d, 0x03, 0x3e);
-	}
-	EMIT(p, 0x49, 0x81, 0xff); /* cmp r15, PAGE_SIZE - size */
-	put32(p, PAGE_SIZE - size);
-	site = emit_jcc(p, COND_A);
-	EMIT(p, 0x4d, 0x03, 0xbe); /* add r15, [r14 + set + 8] */
-	put32(p, set + 8);
-	return tr_cold(t, kind, site, tr_insn(t));
-}
-
 void tr_back(struct tr *t, struct cold *c)
 {
+	if (!c)
+		return;
 	c->back = t->p;
 	c->flags = t->fl == FL_HOST || t->fl == FL_BOTH;
 	c->vec = t->vec;
@@ -355,17 +262,15 @@ static void end_with_handler(struct tr *t)
 	t->done = true;
 }
 
-static bool usable(const struct tr *t)
+bool tr_usable(const struct tr *t, const struct isa_insn *i)
 {
-	const struct isa_insn *i = t->i;
-
 	if (i->flags & (ISA_F_CPL0 | ISA_F_SYS | ISA_F_STR))
 		return false;
 	return isa_has(&t->cpu->c, isa_rows[i->op].feat);
 }
 
 /* Rows that run natively need none in jit.def. */
-static tr_fn *fn_of(const struct isa_insn *i)
+tr_fn *tr_fn_of(const struct isa_insn *i)
 {
 	isa_exec_fn *fn = isa_rows[i->op].fn;
 
@@ -384,7 +289,7 @@ static bool branches(tr_fn *fn)
 static void one(struct tr *t)
 {
 	const struct isa_insn *i = t->i;
-	tr_fn *fn = fn_of(i);
+	tr_fn *fn = tr_fn_of(i);
 	unsigned vec = t->vec, attr = rows[i->op].attr, mask;
 	u8 *p = t->p;
 	enum fl fl = t->fl, entry = t->entry;
@@ -397,13 +302,14 @@ static void one(struct tr *t)
 		tr_x87_flush(t);
 		p = t->p;
 	}
-	if (fn && usable(t)) {
-		mask = writes(i, fn, attr);
+	if (fn && tr_usable(t, i)) {
+		mask = tr_writes(i);
 		kill(t, i, mask, attr);
 		if (fn(t, attr)) {
 			if ((attr & F_RW) == F_R && (mask & rec_regs(t->rec)))
 				t->rec = 0;
 			BUG_ON(t->fl == FL_LOST && !t->rec);
+			tr_groups_after(t);
 			return;
 		}
 		/* Not this form: as if nothing had been emitted. */
@@ -411,12 +317,14 @@ static void one(struct tr *t)
 		t->fl = fl;
 		t->rec = rec;
 		t->fresh = fresh;
+		t->grouped = false;
 		t->vec = vec;
 		t->entry = entry;
 		t->ncold = ncold;
 		if (t->ji)
 			t->at[t->nat - 1].code = (u32)(p - t->j->rw);
 	}
+	tr_groups_end(t);
 	/* String instructions may stop half-way; the handler's return says so. */
 	if ((i->flags & ISA_F_END) && (!(i->flags & ISA_F_STR) || (i->flags & ISA_F_SYS)))
 		end_with_handler(t);
@@ -502,7 +410,7 @@ static void predecode(struct tr *t, const u8 *src, unsigned off, unsigned avail)
 }
 
 struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off, unsigned avail,
-				u64 rec)
+				u64 rec, bool plain)
 {
 	struct jit *j = cpu->m->jit;
 	struct tr *t, tr;
@@ -520,6 +428,10 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	t->rec = rec;
 	t->fresh = rec != 0;
 	t->looked = false;
+	t->plain = plain;
+	t->grouped = false;
+	t->next_group = 0;
+	memset(t->group, 0, sizeof(t->group));
 	t->start = off;
 	t->vec = t->x87 = 0;
 	t->index = t->ncold = t->nat = 0;
@@ -555,6 +467,7 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 		return NULL;
 	memcpy(t->b->at, t->at, t->nat * sizeof(*t->at));
 	t->b->rec = t->looked ? rec : 0;
+	t->b->plain = plain;
 	t->b->blind = rec ? !t->looked : t->entry == FL_ANY;
 	t->b->njit = (u16)t->nat;
 	t->b->nbytes = (u16)at;

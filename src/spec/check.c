@@ -376,9 +376,12 @@ int check_explain(const struct check_failure *f, char *buf, size_t n)
 	const char *name = f->field == ~0u ? NULL : vmcs_field_name(f->field);
 	static const char *const what[CHECK_NGROUPS] = {"control", "host state", "guest state"};
 
+	if (!name)
+		return snprintf(buf, n, "operand 0x%" PRIx64 "; must hold: %s; SDM vol. 3C, %s",
+				f->value, f->rule, f->section);
 	return snprintf(buf, n, "%s: %s %s = 0x%" PRIx64 "; must hold: %s; SDM vol. 3C, %s", f->id,
-			f->group < CHECK_NGROUPS ? what[f->group] : "operand", name ? name : "-",
-			f->value, f->rule, f->section);
+			f->group < CHECK_NGROUPS ? what[f->group] : "operand", name, f->value,
+			f->rule, f->section);
 }
 
 u32 check_topic(u32 field)

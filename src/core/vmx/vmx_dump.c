@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "core/vmx/vmx.h"
+#include "core/vmx/nested/nested.h"
 #include "spec/check.h"
 
 static const char *const exit_names[] = {
@@ -38,7 +38,7 @@ int vmx_dump(struct kvm_vcpu *v, char *buf, size_t n)
 	struct vcpu_vmx *vmx = vmx_of(v);
 	const struct check_failure *f = sil_last_failure(v->cpu);
 	struct text t = {buf, n, 0};
-	char line[256];
+	char line[512];
 
 	out(&t, "last exit: reason %#x (%s)%s\n", vmx->exit_reason, vmx_exit_name(vmx->exit_reason),
 	    vmx->exit_reason & VMX_EXIT_REASON_FAILED_VMENTRY ? ", VM entry failed" : "");
@@ -46,7 +46,9 @@ int vmx_dump(struct kvm_vcpu *v, char *buf, size_t n)
 		check_explain(f, line, sizeof(line));
 		out(&t, "last refused: %s\n", line);
 	}
-	/* Fields that this processor has; zero ones are left out. */
+	for (unsigned i = 0; nested_refusal_text(v, i, line, sizeof(line)); i++)
+		out(&t, "%s\n", line);
+		/* Fields that this processor has; zero ones are left out. */
 #define VMCS(name, encoding, vmcs12, shadow)                                        \
 	do {                                                                        \
 		u64 val;                                                            \

@@ -389,6 +389,8 @@ int vmx_handle_exit(struct kvm_vcpu *v, enum exit_fastpath fast)
 		return vmx->emulate ? vmx_emulate_guest(v) : 0;
 	if (is_guest_mode(v) && vmx->entry_result == SIL_VMX_OK && nested_reflect(v))
 		return 1;
+	if (unlikely(vmx->entry_result != SIL_VMX_OK) && is_guest_mode(v))
+		nested_explain_vmcs02(v);
 	if (unlikely(vmx->entry_result != SIL_VMX_OK))
 		return fail_entry(v, vmx->entry_result == SIL_VMX_FAIL_VALID
 					     ? vmcs_read(v, VM_INSTRUCTION_ERROR)

@@ -17,6 +17,8 @@
 
 #define VMPTR_NONE (~0ull)
 
+#define NESTED_REFUSALS 4
+
 struct nested_vmx {
 	bool vmxon;
 	/* The entry that VMLAUNCH or VMRESUME began has not reached the processor yet: L2 must run,
@@ -56,8 +58,12 @@ struct nested_vmx {
 	u64 timer_deadline; /* in L1's TSC >> NESTED_TIMER_SHIFT */
 
 	struct check_ctx check;
-	struct check_failure failure;
-	bool failed;
+	/* What was refused last, in a ring: for dumps. */
+	struct nested_refusal {
+		const char *insn;
+		struct check_failure f;
+	} refusal[NESTED_REFUSALS];
+	unsigned nrefusals;
 };
 
 /* IA32_VMX_MISC[4:0] as L1 sees it. */
@@ -170,6 +176,12 @@ int nested_fail(struct kvm_vcpu *v, u32 error);
 void nested_explain(struct kvm_vcpu *v, const char *insn, const struct check_failure *f);
 void nested_explain_because(struct kvm_vcpu *v, const char *insn, u32 error, const char *id,
 			    const char *rule, const char *section, u64 value);
+
+/* The @i-th last refusal as text without the end of the line. False: there are not so many. */
+bool nested_refusal_text(struct kvm_vcpu *v, unsigned i, char *buf, size_t n);
+/* The processor has refused vmcs02, which passed our checks: a mistake of L0, or state that user
+ * space or an SMM handler has put into L2. */
+void nested_explain_vmcs02(struct kvm_vcpu *v);
 
 /* ---- Entry (entry.c, vmcs02.c, pages.c) ---- */
 int nested_run(struct kvm_vcpu *v, bool launch); /* VMLAUNCH and VMRESUME */

@@ -237,11 +237,18 @@ bool nested_reflect(struct kvm_vcpu *v)
 {
 	struct vcpu_vmx *vmx = vmx_of(v);
 	u32 reason = vmx->exit_reason & 0xffff, info;
+	bool failed = vmx->exit_reason & VMX_EXIT_REASON_FAILED_VMENTRY;
 	const struct route *r =
 		reason < ARRAY_SIZE(routes) && routes[reason].known ? &routes[reason] : NULL;
 
-	if (r && !(vmx->exit_reason & VMX_EXIT_REASON_FAILED_VMENTRY) &&
-	    (wants(v, &r->l0) || !wants(v, &r->l1))) {
+	/* vmcs12 has passed the checks: L1 is not to see an entry fail that has succeeded for it.
+	 */
+	if (unlikely(failed && reason == EXIT_REASON_INVALID_STATE)) {
+		nested_explain_vmcs02(v);
+		nested_vmexit(v, EXIT_REASON_TRIPLE_FAULT, 0, 0);
+		return true;
+	}
+	if (r && !failed && (wants(v, &r->l0) || !wants(v, &r->l1))) {
 		kvm_stat_inc(v, nested_exits_l0);
 		return false;
 	}

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -231,7 +232,7 @@ static void dirty_log(void **state)
 
 /* Readers run while slots come and go; what they read is either there or not. */
 static struct kvm *race_kvm;
-static int race_stop;
+static int race_stop, race_started;
 
 static void *race_reader(void *arg)
 {
@@ -244,7 +245,8 @@ static void *race_reader(void *arg)
 			return (void *)1;
 		if (kvm_read_guest(race_kvm, 0, &val, 8))
 			return (void *)1;
-		n++;
+		if (!n++)
+			__atomic_fetch_add(&race_started, 1, __ATOMIC_RELAXED);
 	}
 	return n ? NULL : (void *)1;
 }
@@ -256,11 +258,13 @@ static void race(void **state)
 	void *r;
 
 	race_kvm = fake_vm(0);
-	race_stop = 0;
+	race_stop = race_started = 0;
 	*(u64 *)(m + MB) = 0x1234;
 	assert_int_equal(fake_slot(race_kvm, 0, 0, 0, MB, m), 0);
 	for (int i = 0; i < 2; i++)
 		pthread_create(&t[i], NULL, race_reader, NULL);
+	while (__atomic_load_n(&race_started, __ATOMIC_RELAXED) < 2)
+		sched_yield();
 	for (int i = 0; i < 2000; i++) {
 		assert_int_equal(fake_slot(race_kvm, 1, 0, 5 * MB, MB, m + MB), 0);
 		assert_int_equal(fake_slot(race_kvm, 1, 1, 5 * MB, MB, m + MB), 0);

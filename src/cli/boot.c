@@ -126,6 +126,15 @@ int cmd_boot(int argc, char **argv)
 		return r < 0 ? VMM_USAGE : 0;
 	o.vmm.opaque = &o;
 	o.vmm.interactive = isatty(STDIN_FILENO);
+	if (o.common.trace) {
+		trace_prepare(o.common.trace);
+		if (kvmless_trace(o.common.trace)) {
+			vmm_error("--trace: '%s': %s", o.common.trace, strerror(errno));
+			return VMM_USAGE;
+		}
+	}
 	clock_gettime(CLOCK_MONOTONIC, &o.start);
-	return vmm_run(&o.vmm);
+	r = vmm_run(&o.vmm);
+	kvmless_trace(NULL);
+	return r;
 }

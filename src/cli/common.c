@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "kvmapi/kvmless.h"
@@ -11,6 +13,8 @@ const char common_options_help[] =
 	"  --engine NAME     auto, jit or interp: how guest code runs (default auto)\n"
 	"  --vendor NAME     the processor that guests see: intel (amd is not there yet)\n"
 	"  --param NAME=VAL  a module parameter, e.g. kvm_intel.ept=0; 'kvmless info' lists them\n"
+	"  --trace FILE      write a timeline of L0, L1 and L2 for Perfetto or chrome://tracing;\n"
+	"                    'kvmless stat FILE' sums it up\n"
 	"  --explain         say why a guest's VM entry or VMX instruction is refused, on stderr\n"
 	"  --verbose         log what the core and the processor have to say, on stderr\n";
 
@@ -51,8 +55,10 @@ int common_parse(struct common_options *o, int argc, char **argv)
 {
 	static const struct {
 		const char *option, *param;
-	} map[] = {
-		{"--engine", "kvmless.engine"}, {"--vendor", "kvmless.vendor"}, {"--param", NULL}};
+	} map[] = {{"--engine", "kvmless.engine"},
+		   {"--vendor", "kvmless.vendor"},
+		   {"--param", NULL},
+		   {"--trace", NULL}};
 
 	if (!strcmp(argv[0], "--explain")) {
 		if (!o->verbose)
@@ -80,11 +86,21 @@ int common_parse(struct common_options *o, int argc, char **argv)
 			fprintf(stderr, "kvmless: %s needs a value\n", argv[0]);
 			return -1;
 		}
-		if (map[i].param ? set_param(map[i].param, value) : set_assignment(value))
+		if (!strcmp(map[i].option, "--trace"))
+			o->trace = value;
+		else if (map[i].param ? set_param(map[i].param, value) : set_assignment(value))
 			return -1;
 		return used;
 	}
 	return 0;
+}
+
+void trace_prepare(const char *path)
+{
+	struct stat st;
+
+	if (!lstat(path, &st) && S_ISREG(st.st_mode))
+		unlink(path);
 }
 
 void json_string(FILE *f, const char *s)

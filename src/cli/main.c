@@ -13,6 +13,7 @@ static const struct {
 	{"info", "what this installation can do: capabilities, engines, parameters", cmd_info},
 	{"run", "run a program of the KVM API, such as QEMU, with kvmless as its /dev/kvm",
 	 cmd_run},
+	{"stat", "sum up a trace: time by level, exits with latencies", cmd_stat},
 };
 
 static void help(FILE *f)

@@ -260,6 +260,20 @@ int cmd_run(int argc, char **argv)
 		return r;
 	if (common.verbose)
 		setenv("KVMLESS_VERBOSE", "1", 1);
+	if (common.trace) {
+		char path[PATH_LEN];
+
+		/* The program may change its directory. */
+		if (common.trace[0] != '/' && getcwd(path, sizeof(path) - 1)) {
+			size_t n = strlen(path);
+
+			snprintf(path + n, sizeof(path) - n, "/%s", common.trace);
+		} else {
+			snprintf(path, sizeof(path), "%s", common.trace);
+		}
+		trace_prepare(path);
+		setenv("KVMLESS_TRACE", path, 1);
+	}
 	if (export_params(before) || export_preload(shim)) {
 		fprintf(stderr, "kvmless run: %s\n", strerror(errno));
 		return EXIT_CANNOT_RUN;

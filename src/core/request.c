@@ -44,6 +44,7 @@ static bool vcpu_exit_guest_mode(struct kvm_vcpu *v)
 	if (__atomic_compare_exchange_n(&v->req.mode, &mode, VCPU_EXITING, false, __ATOMIC_SEQ_CST,
 					__ATOMIC_SEQ_CST)) {
 		sil_cpu_kick(v->cpu);
+		VCPU_TRACE(event, v, TRACE_KICK, (u64)gettid(), 0, 0);
 		return true;
 	}
 	return mode == VCPU_EXITING;
@@ -54,8 +55,10 @@ void kvm_vcpu_kick(struct kvm_vcpu *v)
 	int saved_errno = errno;
 
 	__atomic_fetch_add(&v->req.wake, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&v->req.waiting, __ATOMIC_SEQ_CST))
+	if (__atomic_load_n(&v->req.waiting, __ATOMIC_SEQ_CST)) {
 		futex(&v->req.wake, FUTEX_WAKE, INT_MAX, NULL);
+		VCPU_TRACE(event, v, TRACE_WAKE, (u64)gettid(), 0, 0);
+	}
 	vcpu_exit_guest_mode(v);
 	errno = saved_errno;
 }

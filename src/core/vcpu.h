@@ -10,6 +10,7 @@
 #include "core/regs.h"
 #include "core/service.h"
 #include "core/stats.h"
+#include "core/trace.h"
 #include "core/vm.h"
 
 /*
@@ -131,6 +132,7 @@ struct vcpu_arch {
 
 	struct vcpu_vmx *vmx;
 	struct vcpu_stat stat;
+	struct vcpu_trace trace;
 };
 
 /* ---- vcpu.c, vcpu_event.c: events ---- */

@@ -242,6 +242,19 @@ static void inject_exception(struct kvm_vcpu *v)
 	if (ex->has_error && !is_protmode(v))
 		ex->has_error = false;
 	v->kvm->ops->inject_exception(v);
+	VCPU_TRACE(event, v, TRACE_EXCEPTION, ex->vector, (u64)vcpu_trace_level(v), ex->error);
+}
+
+static void inject_nmi(struct kvm_vcpu *v, bool again)
+{
+	v->kvm->ops->inject_nmi(v);
+	VCPU_TRACE(event, v, TRACE_NMI, (u64)vcpu_trace_level(v), again, 0);
+}
+
+static void inject_irq(struct kvm_vcpu *v, bool again)
+{
+	v->kvm->ops->inject_irq(v, again);
+	VCPU_TRACE(event, v, TRACE_IRQ, v->arch->interrupt.nr, (u64)vcpu_trace_level(v), again);
 }
 
 /* What cannot go now gets a window: the processor exits as soon as it could. */
@@ -266,7 +279,7 @@ static void inject_new(struct kvm_vcpu *v, bool can_inject, bool *need_exit)
 		else if (r) {
 			v->arch->nmi_pending--;
 			v->arch->nmi_injected = true;
-			ops->inject_nmi(v);
+			inject_nmi(v, false);
 			can_inject = false;
 		}
 		if (v->arch->nmi_pending)
@@ -281,7 +294,7 @@ static void inject_new(struct kvm_vcpu *v, bool can_inject, bool *need_exit)
 
 			if (irq >= 0) {
 				kvm_queue_interrupt(v, (u8)irq, false);
-				ops->inject_irq(v, false);
+				inject_irq(v, false);
 			}
 		}
 		if (kvm_cpu_has_injectable_intr(v))
@@ -306,9 +319,9 @@ void kvm_check_and_inject_events(struct kvm_vcpu *v, bool *need_exit)
 	else if (ex->pending)
 		; /* an exception goes before NMIs and interrupts that are not yet underway */
 	else if (v->arch->nmi_injected)
-		ops->inject_nmi(v);
+		inject_nmi(v, true);
 	else if (v->arch->interrupt.injected)
-		ops->inject_irq(v, true);
+		inject_irq(v, true);
 
 	/* Something is for L1, as soon as L2 has been entered. */
 	if (r < 0) {

@@ -104,7 +104,7 @@ static bool halt_poll(struct kvm_vcpu *v, u64 start)
 /* Sleeps until there is something to do. 0 or -EINTR. */
 static int vcpu_sleep(struct kvm_vcpu *v)
 {
-	u64 start = kvm_now_ns(v->kvm), deadline;
+	u64 start = kvm_now_ns(v->kvm), deadline, trace_start_ns = trace_on() ? trace_now() : 0;
 	u32 seen;
 	int ret = 0;
 
@@ -131,6 +131,7 @@ static int vcpu_sleep(struct kvm_vcpu *v)
 	v->arch->stat.blocking = 0;
 	kvm_stat_inc(v, halt_wakeup);
 	v->arch->stat.halt_wait_ns += kvm_now_ns(v->kvm) - start;
+	VCPU_TRACE(halt, v, trace_start_ns);
 	return ret;
 }
 
@@ -451,7 +452,9 @@ int vcpu_run(struct kvm_vcpu *v)
 
 	if (__atomic_load_n(&v->kvm->arch->bugged, __ATOMIC_ACQUIRE))
 		return -EIO;
+	VCPU_TRACE(run, v);
 	ret = run_recovering(v);
+	VCPU_TRACE(return, v, ret);
 	/* Whatever the reason for leaving, the request to leave is met. */
 	if (ret == -EINTR)
 		kvm_check_request(v, REQ_INTERRUPT_RUN);

@@ -137,6 +137,7 @@ int kvm_create_vm(unsigned long type, struct kvm **out)
 	kvm->type = type;
 	params_snapshot(&ka->params);
 	ka->host_tsc_khz = ka->default_tsc_khz = ka->params.kvmless_tsc_khz;
+	ka->trace_vm = trace_new_vm();
 	ka->guest_can_read_msr_platform_info = true;
 	ka->max_vcpu_ids = KVM_MAX_VCPU_IDS;
 	ka->max_halt_poll_ns = ka->params.kvm_halt_poll_ns;
@@ -322,6 +323,7 @@ int vm_create_vcpu(struct kvm *kvm, u32 id, struct kvm_run *run, struct kvm_vcpu
 	kvm->vcpus[v->idx] = v;
 	__atomic_store_n(&kvm->nvcpus, v->idx + 1, __ATOMIC_RELEASE);
 	kvm_get(kvm);
+	VCPU_TRACE(created, v);
 	*out = v;
 	ret = 0;
 	goto out;

@@ -12,6 +12,7 @@ struct msr_filter; /* msr_filter.c */
 struct kvm_arch {
 	struct vm_stat stat;
 	struct kvm_params params; /* as they were when the VM was created */
+	u32 trace_vm;		  /* its number in traces */
 	bool bugged;		  /* an assertion failed in one of its vCPUs: every ioctl is EIO */
 
 	/* Time. tsc_lock guards the group. */

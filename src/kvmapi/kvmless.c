@@ -13,6 +13,7 @@
 
 #include "base/guard.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "kvmapi/ioctl.h"
 #include "silicon/silicon.h"
 
@@ -203,6 +204,14 @@ __export void kvmless_log(kvmless_log_fn *sink, void *opaque, enum kvmless_log_l
 {
 	__atomic_store_n(&log_fn, sink, __ATOMIC_RELEASE);
 	base_log_set(sink ? log_out : NULL, opaque, (enum log_level)max_level);
+}
+
+__export int kvmless_trace(const char *path)
+{
+	if (path)
+		return fail(trace_start(path));
+	trace_stop();
+	return 0;
 }
 
 __export int kvmless_param_set(const char *name, const char *value)

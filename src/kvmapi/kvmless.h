@@ -82,6 +82,14 @@ typedef void kvmless_log_fn(void *opaque, enum kvmless_log_level level, const ch
 void kvmless_log(kvmless_log_fn *sink, void *opaque, enum kvmless_log_level max_level);
 
 /*
+ * Begins a trace of all VMs of this process: a timeline of L0, L1 and L2 of each vCPU in the Chrome
+ * trace-event format, written to @path as it goes and completed at kvmless_trace(NULL) or exit(3).
+ * If there is a file @path it is kept, and the trace goes to PATH.<process number>. EBUSY: one is
+ * being written. A child of fork writes nothing, unless it begins its own.
+ */
+int kvmless_trace(const char *path);
+
+/*
  * Parameters by "module.name", those of the kernel's modules and ours ("kvm_intel.ept",
  * "kvmless.engine"). A VM keeps those of its creation. ENOENT: no such parameter; EINVAL: not a
  * value for it.

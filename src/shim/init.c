@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* At the start of a program under `kvmless run`, and when it opens /dev/kvm. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -48,8 +49,18 @@ bool shim_owns_memory(void)
 	return getpid() == owner;
 }
 
+/* When the program becomes one of the KVM API: scripts and probes around it make no files. */
+static void trace_begin(void)
+{
+	const char *path = getenv(SHIM_ENV_TRACE);
+
+	if (path && *path && kvmless_trace(path) && errno != EBUSY)
+		dprintf(STDERR_FILENO, "kvmless: --trace: '%s': %s\n", path, strerror(errno));
+}
+
 void shim_activate(void)
 {
+	trace_begin(); /* again in a child of fork */
 	if (__atomic_load_n(&shim_on, __ATOMIC_ACQUIRE))
 		return;
 	signal_activate();

@@ -25,6 +25,7 @@
 /* Environment of the programs under `kvmless run`. */
 #define SHIM_ENV_PARAMS	 "KVMLESS_PARAMS"  /* NAME=VALUE,... */
 #define SHIM_ENV_VERBOSE "KVMLESS_VERBOSE" /* set: log to standard error */
+#define SHIM_ENV_TRACE	 "KVMLESS_TRACE"   /* file for a trace */
 #define SHIM_ENV_CPUID	 "KVMLESS_CPUID"   /* native: leave CPUID instructions alone */
 
 /* ---- init.c ---- */

@@ -3,6 +3,7 @@
 
 usage: boot.py BUILD CASE      the cases are the functions below
 """
+import json
 import os
 import re
 import shutil
@@ -187,6 +188,87 @@ def footprint():
     print(f"guest memory {guest >> 10} MiB, everything else {outside >> 10} MiB")
     if not guest or outside >= 100 << 10:
         fail("more than 100 MiB outside of guest memory, or no guest memory found")
+
+
+def trace():
+    """A trace of L2's boot: readable, every moment of a vCPU in one slice, and its counts are the counters'."""
+    l1 = os.path.join(guests, "initrd-l1.img")
+    if not os.path.exists(l1):
+        skip("no guests: make guests")
+    with tempfile.TemporaryDirectory() as d:
+        path, stats = os.path.join(d, "trace.json"), os.path.join(d, "stats.json")
+        out = linux("boot-l2 'console=ttyS0 quiet panic=-1 kvmless.run=nproc'", cpus=2, memory="1G", image=l1,
+                    options=("--trace", path, "--stats=" + stats))
+        if out.count("init: reached") != 2:
+            fail("L2 did not reach its init")
+        with open(path) as f:
+            events = json.load(f)
+        with open(stats) as f:
+            counters = json.load(f)["vcpu"]
+        summary = json.loads(run(["stat", "--json", path]).stdout)
+        text = run(["stat", path]).stdout
+    if summary["lost"] or not summary["complete"]:
+        fail(f"lost {summary['lost']}, complete {summary['complete']}")
+    tracks = {}
+    for e in events:
+        if e["ph"] == "X":
+            tracks.setdefault((e["pid"], e["tid"]), []).append(e)
+    if len(tracks) != 2:
+        fail(f"tracks: {list(tracks)}")
+    for name, slices in tracks.items():
+        last = inner = 0
+        for e in sorted(slices, key=lambda e: (ns(e["ts"]), -ns(e["dur"]))):
+            start, end = ns(e["ts"]), ns(e["ts"]) + ns(e["dur"])
+            if e["cat"] == "halt":
+                if not (inner <= start and end <= last):
+                    fail(f"{name}: a halt is not within a slice: {e}")
+                inner = end
+                continue
+            if last and start != last:
+                fail(f"{name}: a gap or an overlap of {start - last} ns before {e}")
+            last, inner = end, start
+    found, by_l1, by_l0 = {}, 0, 0
+    for x in summary["exits"]:
+        if x["name"] != "KVM_RUN":
+            found[x["name"]] = found.get(x["name"], 0) + x["count"]
+        if x["from"] == "L2":
+            by_l1 += x["count"] if x["handled_by"] == "L1" else 0
+            by_l0 += x["count"] if x["handled_by"] == "L0" else 0
+    wanted = {k[5:]: v for k, v in counters.items() if k.startswith("exit_") and v}
+    if found != wanted:
+        fail(f"exits in the trace {found}, counted {wanted}")
+    named = {x["name"]: x["count"] for x in summary["events_by_name"]}
+    for what, counter in (("nested entry", "nested_entries"), ("interrupt", "irq_injections")):
+        if named.get(what) != counters[counter] or not counters[counter]:
+            fail(f"{what}: {named.get(what)} in the trace, {counters[counter]} counted")
+    if sum(n for k, n in named.items() if k.startswith("nested exit")) != counters["nested_exits"]:
+        fail("nested exits in the trace are not those counted")
+    if not by_l1 or not by_l0 or not any(v["l2_ns"] for v in summary["vcpus"]) or "guest code of L2" not in text:
+        fail("no time or no exits of L2")
+    print(f"{len(events)} events, {by_l1} exits of L2 handled by L1, {by_l0} by L0")
+
+
+def ns(us):
+    return round(us * 1000)
+
+
+def trace_killed():
+    """What a killed process leaves is a trace without its end."""
+    with tempfile.TemporaryDirectory() as d:
+        path = os.path.join(d, "trace.json")
+        p = subprocess.Popen([kvmless, "boot", "--trace", path, "--initrd", initrd, "--append", "console=ttyS0",
+                              vmlinux], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for line in p.stdout:
+            if b"Freeing unused" in line:
+                break
+        p.kill()
+        p.wait()
+        with open(path) as f:
+            text = f.read()
+        events = json.loads(text[:text.rindex("\n")].rstrip().rstrip(",") + "]")
+        summary = json.loads(run(["stat", "--json", path]).stdout)
+    if len(events) < 100 or summary["complete"] or not summary["vcpus"][0]["l1_ns"]:
+        fail(f"{len(events)} events, {summary}")
 
 
 def reboot():

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """kvmless run as a person meets it: cli.py KVMLESS CLIENT STATIC-PROGRAM TEST."""
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 
-kvmless, client, static, test = sys.argv[1:5]
+kvmless, client, static = (os.path.abspath(f) for f in sys.argv[1:4])
+test = sys.argv[4]
 
 
 def run(*args, **kw):
@@ -56,4 +59,21 @@ def killed():
     assert after <= before, after - before
 
 
-{"messages": messages, "children": children, "killed": killed}[test]()
+def trace():
+    with tempfile.TemporaryDirectory() as d:
+        # A file of an earlier run makes room; two processes make two files; a shell makes none.
+        with open(os.path.join(d, "t"), "w") as f:
+            f.write("old")
+        r = run("--trace", "t", "--", "sh", "-c", "%s run; %s run" % (client, client), cwd=d)
+        assert r.returncode == 0, r
+        names = sorted(os.listdir(d))
+        assert len(names) == 2 and names[0] == "t" and names[1][:2] == "t.", names
+        for name in names:
+            with open(os.path.join(d, name)) as f:
+                events = json.load(f)
+            assert any(e.get("cat") == "guest" for e in events), events
+            r = subprocess.run([kvmless, "stat", os.path.join(d, name)], stdout=subprocess.PIPE, text=True)
+            assert r.returncode == 0 and "guest code of L1" in r.stdout, r
+
+
+{"messages": messages, "children": children, "killed": killed, "trace": trace}[test]()

@@ -356,8 +356,9 @@ static int fail_entry(struct kvm_vcpu *v, u64 reason)
 	const struct check_failure *f = sil_last_failure(v->cpu);
 	char text[256];
 
-	if (f && base_log_on(LOG_WARN)) {
+	if (f && (base_log_on(LOG_WARN) || trace_on())) {
 		check_explain(f, text, sizeof(text));
+		VCPU_TRACE(text, v, TRACE_ENTRY_FAILED, text);
 		base_log(LOG_WARN, "vCPU %u: VM entry refused: %s", v->id, text);
 	}
 	v->run->exit_reason = KVM_EXIT_FAIL_ENTRY;

@@ -31,15 +31,18 @@ enum exit_fastpath vmx_vcpu_run(struct kvm_vcpu *v)
 	if (unlikely(nested_of(v)->need_shadow_sync) && !is_guest_mode(v))
 		nested_vmcs12_to_shadow(v);
 	vmx_store_dirty(v);
+	VCPU_TRACE(enter, v);
 	vmx->entry_result = l->launched ? sil_vmresume(v->cpu) : sil_vmlaunch(v->cpu);
 	regcache_exited(&v->regs, VMX_LAZY_SET);
 
 	if (unlikely(vmx->entry_result != SIL_VMX_OK)) {
 		vmx->exit_reason = ~0u;
 		vmx->idt_vectoring_info = 0;
+		VCPU_TRACE(exit, v, "VM entry failed", is_guest_mode(v));
 		return EXIT_FASTPATH_NONE;
 	}
 	vmx->exit_reason = (u32)vmcs_read(v, VM_EXIT_REASON);
+	VCPU_TRACE(exit, v, vmx_exit_name(vmx->exit_reason), is_guest_mode(v));
 	if (unlikely(vmx->exit_reason & VMX_EXIT_REASON_FAILED_VMENTRY)) {
 		nested_of(v)->run_pending = false;
 		vmx->idt_vectoring_info = 0;

@@ -253,6 +253,7 @@ int nested_run(struct kvm_vcpu *v, bool launch)
 		return kvm_exit_internal_error(v, KVM_INTERNAL_ERROR_EMULATION, NULL, 0);
 	}
 	kvm_stat_inc(v, nested_entries);
+	VCPU_TRACE(event, v, TRACE_NESTED_ENTRY, 0, 0, 0);
 	nested_cache_shadow_vmcs12(v);
 	/* 30.6: notifications that arrived before are not lost. */
 	if (v12_pin(v12, PIN_BASED_POSTED_INTR) && v->apic &&

@@ -299,6 +299,7 @@ void nested_vmexit(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 qualificat
 	if (reason != NESTED_EXIT_SILENT) {
 		n->need_shadow_sync = n->shadow_vmcs != NULL;
 		kvm_stat_inc(v, nested_exits);
+		VCPU_TRACE(by_l1, v, vmx_exit_name(reason), reason);
 	}
 	nested_load_host_state(v);
 	/* What L2 did not concern L1 may do now. */
@@ -313,6 +314,7 @@ void nested_fail_late(struct kvm_vcpu *v, u32 reason, u64 qualification)
 	store_exit_info(v, reason | VMX_EXIT_REASON_FAILED_VMENTRY, 0, qualification);
 	n->need_shadow_sync = n->shadow_vmcs != NULL;
 	kvm_stat_inc(v, nested_exits);
+	VCPU_TRACE(by_l1, v, vmx_exit_name(reason), reason | VMX_EXIT_REASON_FAILED_VMENTRY);
 	nested_load_host_state(v);
 	kvm_make_request(v, REQ_EVENT);
 }

@@ -57,9 +57,10 @@ void nested_explain(struct kvm_vcpu *v, const char *insn, const struct check_fai
 	n->refusal[n->nrefusals % NESTED_REFUSALS] = (struct nested_refusal){insn, *f};
 	n->nrefusals++;
 	kvm_stat_inc(v, nested_refused);
-	if (!asked && !base_log_on(LOG_INFO))
+	if (!asked && !base_log_on(LOG_INFO) && !trace_on())
 		return;
 	nested_refusal_text(v, 0, text, sizeof(text));
+	VCPU_TRACE(text, v, TRACE_NESTED_REFUSED, text);
 	base_log(asked ? LOG_WARN : LOG_INFO, "%s", text);
 }
 
@@ -71,6 +72,7 @@ void nested_explain_vmcs02(struct kvm_vcpu *v)
 	kvm_stat_inc(v, nested_vmcs02_refused);
 	if (f)
 		check_explain(f, text, sizeof(text));
+	VCPU_TRACE(text, v, TRACE_ENTRY_FAILED, text);
 	base_log(LOG_WARN, "vCPU %u: L2's state is refused: %s", v->id, text);
 }
 

@@ -209,7 +209,7 @@ struct isa_tlbe {
 	u64 neg_page; /* minus the page's linear address; ISA_TLB_INVALID(index) if empty */
 	u64 page;     /* the host page: host address = linear address + neg_page + page */
 };
-#define ISA_TLB_SIZE 256
+#define ISA_TLB_SIZE 1024
 /* An empty entry names a page that belongs to another index, so no address looked up here fits. */
 #define ISA_TLB_INVALID(index) (-((u64)((index) ^ 1) << PAGE_SHIFT))
 struct isa_tlb {

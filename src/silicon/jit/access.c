@@ -80,7 +80,7 @@ bool tr_ea_offset(struct tr *t, unsigned dst)
  * --------------------------------------------------------------------------------------
  */
 
-_Static_assert(ISA_TLB_SIZE == 256 && sizeof(struct isa_tlbe) == 16, "the mask below");
+_Static_assert(sizeof(struct isa_tlbe) == 16, "the shift below");
 
 /* T1 = linear address of @size bytes -> T1 = host address. Returns the jump that is taken if it is
  * not in the TLB. */
@@ -91,8 +91,9 @@ static u8 *check(struct tr *t, unsigned size, bool write)
 	u8 *site;
 
 	BUG_ON(t->fl != FL_MEM && t->fl != FL_LOST);
-	/* mov r14d, r15d; shr r14d, 8; and r14d, 0xff0 */
-	EMIT(p, 0x45, 0x89, 0xfe, 0x41, 0xc1, 0xee, 0x08, 0x41, 0x81, 0xe6, 0xf0, 0x0f, 0, 0);
+	/* mov r14d, r15d; shr r14d, 8; and r14d, an entry's offset */
+	EMIT(p, 0x45, 0x89, 0xfe, 0x41, 0xc1, 0xee, 0x08, 0x41, 0x81, 0xe6);
+	put32(p, (ISA_TLB_SIZE - 1) * sizeof(struct isa_tlbe));
 	emit_gs(p, OP_ADD_R_RM, T0, GS_OF(c.tlb), true);
 	if (write) {
 		EMIT(p, 0x4d, 0x03, 0xbe); /* add r15, [r14 + set] */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The TLB: banks of 256 read, 256 write and 256 execute entries, each for one context. Switching
+ * The TLB: banks of ISA_TLB_SIZE read, write and execute entries, each for one context. Switching
  * context (CPL, CR3, world) switches banks; only the architecture's flushes empty them.
  *
  * An entry is what an access under the bank's role was allowed to do, so permissions are not

@@ -365,10 +365,15 @@ static void link(struct jit *j, struct jit_link *l, u32 to)
 static const void *link_plain(struct sil_cpu *cpu, struct jit_link *l)
 {
 	struct jit *j = cpu->m->jit;
-	struct jit_block *b = jit_get_plain(cpu, cpu->c.s.rip + cpu->fetch_addend);
+	u64 la = cpu->c.s.rip;
+	struct jit_block *b;
 	hva_t from;
 	u32 entry;
 
+	/* The jump cache may have answered next(), and the page to fetch from be another. */
+	if (unlikely(la + cpu->fetch_neg_page >= PAGE_SIZE))
+		fetch_page(cpu, la);
+	b = jit_get_plain(cpu, la + cpu->fetch_addend);
 	if (!b) {
 		cpu->j.step = !j->full;
 		return jit_code(j, j->stub[STUB_EXIT]);
@@ -390,10 +395,12 @@ const void *jit_link(struct sil_cpu *cpu, struct jit_link *l)
 	struct jit_block *b = NULL;
 	u32 entry = 0;
 
-	if (to == jit_code(j, j->stub[STUB_EXIT]) || !from)
+	if (to == jit_code(j, j->stub[STUB_EXIT]))
 		return to;
 	if (l->plain)
 		return link_plain(cpu, l);
+	if (!from)
+		return to;
 	/* Both ends are of the same page of memory, or the page has been forgotten meanwhile. */
 	host = (from & PAGE_MASK) + l->target;
 	if (l->fl == JIT_FL_REC) {

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/cpuid.h"
 #include "core/params.h"
 #include "spec/abi/kvm_para.h"
@@ -40,7 +41,7 @@ static void host_init(void)
 	params_snapshot(&p);
 	cfg.vendor = (enum sil_vendor)p.kvmless_vendor;
 	cfg.engine = SIL_ENGINE_INTERP;
-	cfg.tsc_khz = p.kvmless_tsc_khz;
+	cfg.tsc_khz = clock_khz(p.kvmless_tsc_khz);
 	if (sil_machine_create(&cfg, &host_machine))
 		host_machine = NULL;
 }

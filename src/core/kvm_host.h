@@ -27,6 +27,13 @@ struct kvm_x86_ops;
 #define KVM_MAX_VCPUS	 1024
 #define KVM_MAX_VCPU_IDS 4096
 
+/* core/clock.h; all zero: nanoseconds of CLOCK_MONOTONIC and no counter. */
+struct kvm_clock {
+	bool native; /* the counter is the machine's */
+	u32 khz;
+	u64 ns_of_tick, ticks_of_ns; /* fixed point */
+};
+
 struct kvm {
 	int refs;
 	unsigned long type;
@@ -43,6 +50,7 @@ struct kvm {
 	struct kvm_vcpu *vcpus[KVM_MAX_VCPUS];
 	u32 bsp_id;
 
+	struct kvm_clock clock;
 	struct io_bus_table *buses[2];
 	struct service *service;
 

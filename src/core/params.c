@@ -14,9 +14,10 @@ static const char *const enum_engine[] = {"auto", "interp", "jit", NULL};
 static const char *const enum_root_cache[] = {"full", "drop", "off", NULL};
 static const char *const enum_vendor[] = {"intel", "amd", NULL};
 
-enum param_kind { PARAM_BOOL, PARAM_INT, PARAM_ENUM };
+enum param_kind { PARAM_BOOL, PARAM_INT, PARAM_INT_OR_0, PARAM_ENUM };
 #define KIND_BOOL	     PARAM_BOOL, NULL
 #define KIND_INT	     PARAM_INT, NULL
+#define KIND_INT_OR_0	     PARAM_INT_OR_0, NULL
 #define KIND_enum_engine     PARAM_ENUM, enum_engine
 #define KIND_enum_root_cache PARAM_ENUM, enum_root_cache
 #define KIND_enum_vendor     PARAM_ENUM, enum_vendor
@@ -84,13 +85,15 @@ static int param_parse(const struct param_row *row, const char *s, u32 *out)
 			if (!strcmp(s, row->words[i]))
 				return *out = i, 0;
 		return -EINVAL;
-	case PARAM_INT: break;
+	case PARAM_INT:
+	case PARAM_INT_OR_0: break;
 	}
 	if (*s < '0' || *s > '9')
 		return -EINVAL;
 	errno = 0;
 	val = strtoul(s, &end, 0);
-	if (errno || (*end && *end != '\n') || val < row->min || val > row->max)
+	if (errno || (*end && *end != '\n') || val > row->max ||
+	    (val < row->min && (val || row->kind != PARAM_INT_OR_0)))
 		return -EINVAL;
 	*out = (u32)val;
 	return 0;

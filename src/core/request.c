@@ -116,10 +116,17 @@ u32 vcpu_wait_prepare(struct kvm_vcpu *v)
 
 int vcpu_wait(struct kvm_vcpu *v, u32 seen, u64 deadline_ns)
 {
-	struct timespec ts = {.tv_sec = (time_t)(deadline_ns / 1000000000),
-			      .tv_nsec = (long)(deadline_ns % 1000000000)};
-	/* WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC, which is kvm_now_ns's. */
-	long r = futex(&v->req.wake, FUTEX_WAIT_BITSET, seen, deadline_ns == ~0ull ? NULL : &ts);
+	struct timespec ts;
+	long r;
+
+	/* WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC. */
+	if (deadline_ns != ~0ull) {
+		u64 end = kvm_ns_to_monotonic(v->kvm, deadline_ns);
+
+		ts.tv_sec = (time_t)(end / 1000000000);
+		ts.tv_nsec = (long)(end % 1000000000);
+	}
+	r = futex(&v->req.wake, FUTEX_WAIT_BITSET, seen, deadline_ns == ~0ull ? NULL : &ts);
 
 	return r == -1 && errno == EINTR ? -EINTR : 0;
 }

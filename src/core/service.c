@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "core/kvm_host.h"
+#include "core/clock.h"
 #include "core/service.h"
 
 #define NSEC_PER_SEC   1000000000ull
@@ -34,6 +34,7 @@ struct watch_slot {
 };
 
 struct service {
+	const struct kvm *kvm;
 	pthread_mutex_t lock;
 	pthread_cond_t idle; /* a callback has returned */
 	pthread_t thread;
@@ -47,14 +48,6 @@ struct service {
 	/* One page that the kernel zeroes in a child of fork: 1 while the thread may exist. */
 	u8 *alive;
 };
-
-u64 kvm_now_ns(struct kvm *kvm)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * NSEC_PER_SEC + (u64)ts.tv_nsec;
-}
 
 /* False in a child of fork: its copy of the locks may be held by threads that it does not have. */
 static bool service_alive(const struct service *s)
@@ -138,6 +131,8 @@ static void program_timer(struct service *s)
 	if (ns >= s->programmed_ns)
 		return;
 	s->programmed_ns = ns;
+	if (ns != KTIMER_NEVER)
+		ns = kvm_ns_to_monotonic(s->kvm, ns);
 	/* 0 would disarm; times beyond what time_t holds are never reached. */
 	ns = MAX(ns, 1);
 	its.it_value.tv_sec = (time_t)(ns / NSEC_PER_SEC);
@@ -157,7 +152,7 @@ static void run_timers(struct service *s)
 	while (s->heap && !s->stopping) {
 		struct ktimer *t = s->heap;
 
-		if (t->expires_ns > kvm_now_ns(NULL))
+		if (t->expires_ns > kvm_now_ns(s->kvm))
 			break;
 		heap_remove(s, t);
 		t->expires_ns = KTIMER_NEVER;
@@ -403,6 +398,7 @@ int service_create(struct kvm *kvm, struct service **out)
 
 	if (!s)
 		return -ENOMEM;
+	s->kvm = kvm;
 	s->programmed_ns = KTIMER_NEVER;
 	s->epfd = s->timerfd = s->stopfd = -1;
 	s->alive =

@@ -11,13 +11,10 @@
 #ifndef CORE_SERVICE_H
 #define CORE_SERVICE_H
 
-#include "base/types.h"
+#include "core/clock.h"
 
 struct kvm;
 struct service;
-
-/* Monotonic nanoseconds, the machine's one source of time (deterministic runs replace it). */
-u64 kvm_now_ns(struct kvm *kvm);
 
 #define KTIMER_NEVER (~0ull)
 struct ktimer {

@@ -3,29 +3,12 @@
 #include <errno.h>
 
 #include "base/guard.h"
+#include "core/clock.h"
 #include "core/irqchip/irqchip.h"
-#include "core/service.h"
 #include "core/tsc.h"
 #include "core/vcpu.h"
 
 #define TSC_RATIO_ONE (1ull << TSC_MULTIPLIER_FRAC_BITS)
-
-u64 kvm_ns_to_machine_tsc(const struct kvm *kvm, u64 ns)
-{
-	return (u64)((u128)ns * kvm->arch->host_tsc_khz / 1000000);
-}
-
-u64 kvm_machine_tsc_to_ns(const struct kvm *kvm, u64 tsc)
-{
-	u128 ns = (u128)tsc * 1000000 / kvm->arch->host_tsc_khz;
-
-	return ns > ~0ull ? ~0ull : (u64)ns;
-}
-
-u64 kvm_machine_tsc(struct kvm *kvm)
-{
-	return kvm_ns_to_machine_tsc(kvm, kvm_now_ns(kvm));
-}
 
 u64 kvm_scale_tsc(u64 tsc, u64 multiplier)
 {
@@ -79,7 +62,7 @@ void kvm_adjust_tsc_offset(struct kvm_vcpu *v, s64 delta)
 
 int kvm_set_vcpu_tsc_khz(struct kvm_vcpu *v, u32 khz)
 {
-	u32 host = v->kvm->arch->host_tsc_khz;
+	u32 host = v->kvm->clock.khz;
 	u64 ratio = TSC_RATIO_ONE;
 
 	if (!khz)
@@ -159,7 +142,7 @@ int vm_set_tsc_khz(struct kvm *kvm, u32 khz)
 	int ret = -EINVAL;
 
 	if (!khz)
-		khz = kvm->arch->host_tsc_khz;
+		khz = kvm->clock.khz;
 	pthread_mutex_lock(&kvm->lock);
 	if (!kvm->nvcpus) {
 		kvm->arch->default_tsc_khz = khz;
@@ -176,7 +159,7 @@ int vm_get_tsc_khz(struct kvm *kvm)
 
 int vcpu_set_tsc_khz(struct kvm_vcpu *v, u32 khz)
 {
-	return kvm_set_vcpu_tsc_khz(v, khz ? khz : v->kvm->arch->host_tsc_khz);
+	return kvm_set_vcpu_tsc_khz(v, khz ? khz : v->kvm->clock.khz);
 }
 
 int vcpu_get_tsc_khz(struct kvm_vcpu *v)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Time stamp counters. The machine's counter is a fixed multiple of kvm_now_ns, so that guest TSC,
- * kvmclock and timers never drift against each other. Guest TSC = (machine TSC * multiplier >> 48)
- * + offset, as VT-x computes it (SDM vol. 3C, 25.6.5).
+ * Guests' time stamp counters: (the counter of clock.h * multiplier >> 48) + offset, as VT-x computes
+ * it (SDM vol. 3C, 25.6.5).
  */
 #ifndef CORE_TSC_H
 #define CORE_TSC_H
@@ -10,11 +9,6 @@
 #include "core/kvm_host.h"
 
 #define TSC_MULTIPLIER_FRAC_BITS 48
-
-/* The machine's counter now, and the one that belongs to a kvm_now_ns. Any thread. */
-u64 kvm_machine_tsc(struct kvm *kvm);
-u64 kvm_ns_to_machine_tsc(const struct kvm *kvm, u64 ns);
-u64 kvm_machine_tsc_to_ns(const struct kvm *kvm, u64 tsc);
 
 /* What RDTSC in L1 reads now. Any thread. */
 u64 kvm_guest_tsc(struct kvm_vcpu *v);

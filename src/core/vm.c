@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "base/guard.h"
+#include "core/clock.h"
 #include "core/cpuid.h"
 #include "core/emulate/emulate.h"
 #include "core/gmem.h"
@@ -106,7 +107,7 @@ static int vm_create_machine(struct kvm *kvm)
 	struct sil_config cfg = {
 		.vendor = (enum sil_vendor)kvm->arch->params.kvmless_vendor,
 		.engine = (enum sil_engine)kvm->arch->params.kvmless_engine,
-		.tsc_khz = kvm->arch->host_tsc_khz,
+		.tsc_khz = kvm->clock.khz,
 		.code_cache_mb = (u32)kvm->arch->params.kvmless_code_cache_mb,
 		.tlb_sticky = kvm->arch->params.kvmless_tlb_sticky,
 		.host = &sil_host,
@@ -136,7 +137,8 @@ int kvm_create_vm(unsigned long type, struct kvm **out)
 	kvm->refs = 1;
 	kvm->type = type;
 	params_snapshot(&ka->params);
-	ka->host_tsc_khz = ka->default_tsc_khz = ka->params.kvmless_tsc_khz;
+	kvm_clock_init(kvm, ka->params.kvmless_tsc_khz);
+	ka->default_tsc_khz = kvm->clock.khz;
 	ka->trace_vm = trace_new_vm();
 	ka->guest_can_read_msr_platform_info = true;
 	ka->max_vcpu_ids = KVM_MAX_VCPU_IDS;

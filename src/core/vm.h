@@ -17,7 +17,6 @@ struct kvm_arch {
 
 	/* Time. tsc_lock guards the group. */
 	pthread_mutex_t tsc_lock;
-	u32 host_tsc_khz;    /* of the machine's counter (kvm_machine_tsc) */
 	u32 default_tsc_khz; /* of vCPUs to come */
 	u64 clock_base_ns;   /* kvmclock was clock_base_value when kvm_now_ns was this */
 	u64 clock_base_value;

@@ -14,6 +14,7 @@ struct fake_vcpu {
 };
 
 s64 fake_tsc_offset;
+const struct kvm fake_clock;
 
 void kvm_make_request(struct kvm_vcpu *v, enum kvm_request r)
 {

@@ -24,6 +24,7 @@ void fake_vm_free(struct kvm *kvm);
 bool fake_request(struct kvm_vcpu *v, enum kvm_request r); /* test and clear */
 unsigned fake_kicks(struct kvm_vcpu *v);		   /* since the last call */
 /* Guest TSC ticks once per ns, from this offset. */
+extern const struct kvm fake_clock; /* for durations */
 extern s64 fake_tsc_offset;
 
 u32 apic_read(struct kvm_vcpu *v, unsigned off);
@@ -37,13 +38,13 @@ int apic_take(struct kvm_vcpu *v);
 u8 port_in(struct kvm_vcpu *v, u16 port);
 void port_out(struct kvm_vcpu *v, u16 port, u8 val);
 /* Waits up to @ms until the condition holds. */
-#define wait_for(cond, ms)                                         \
-	({                                                         \
-		u64 end_ = kvm_now_ns(NULL) + (u64)(ms)*1000000;   \
-		bool ok_;                                          \
-		while (!(ok_ = (cond)) && kvm_now_ns(NULL) < end_) \
-			fake_sleep_us(200);                        \
-		ok_;                                               \
+#define wait_for(cond, ms)                                                \
+	({                                                                \
+		u64 end_ = kvm_now_ns(&fake_clock) + (u64)(ms)*1000000;   \
+		bool ok_;                                                 \
+		while (!(ok_ = (cond)) && kvm_now_ns(&fake_clock) < end_) \
+			fake_sleep_us(200);                               \
+		ok_;                                                      \
 	})
 void fake_sleep_us(unsigned us);
 

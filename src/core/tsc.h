@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guests' time stamp counters: (the counter of clock.h * multiplier >> 48) + offset, as VT-x computes
- * it (SDM vol. 3C, 25.6.5).
+ * Guests' time stamp counters: (the counter of clock.h * multiplier >> 48) + offset, as VT-x
+ * computes it (SDM vol. 3C, 25.6.5).
  */
 #ifndef CORE_TSC_H
 #define CORE_TSC_H

@@ -206,6 +206,9 @@ static void vcpu_free(struct kvm_vcpu *v)
 static void vm_destroy(struct kvm *kvm)
 {
 	irqchip_vm_destroy(kvm);
+	/* Giving roots back may flush all processors: they are all still there. */
+	for (unsigned i = 0; i < kvm->nvcpus; i++)
+		mmu_unload(kvm->vcpus[i]);
 	for (unsigned i = 0; i < kvm->nvcpus; i++)
 		vcpu_free(kvm->vcpus[i]);
 	kvm->nvcpus = 0;

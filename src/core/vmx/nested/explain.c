@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Why an entry or a VMX instruction of L1 was refused: kept for dumps, logged if asked for. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "core/vmx/nested/nested.h"
@@ -41,7 +42,8 @@ bool nested_refusal_text(struct kvm_vcpu *v, unsigned i, char *buf, size_t n)
 		snprintf(how, sizeof(how), "error %u (%s)", r->f.insn_error,
 			 error_name(r->f.insn_error));
 	else if (r->f.group == CHECK_GUEST)
-		snprintf(how, sizeof(how), "exit with qualification %u", r->f.qualification);
+		snprintf(how, sizeof(how), "exit with bit 31, qualification %u",
+			 r->f.qualification);
 	else
 		snprintf(how, sizeof(how), "VMfailInvalid");
 	snprintf(buf, n, "L1 vCPU %u: %s failed, %s: %s", v->id, r->insn, how, text);
@@ -82,7 +84,9 @@ void nested_explain_because(struct kvm_vcpu *v, const char *insn, u32 error, con
 	struct check_failure f = {.id = id,
 				  .rule = rule,
 				  .section = section,
-				  .group = CHECK_NGROUPS,
+				  /* The entry had begun: an exit with bit 31 in its reason. */
+				  .group = !error && !strcmp(insn, "VM entry") ? CHECK_GUEST
+									       : CHECK_NGROUPS,
 				  .field = ~0u,
 				  .value = value,
 				  .insn_error = error};

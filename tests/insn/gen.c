@@ -610,6 +610,132 @@ static bool uses_rax_or_rdx(const struct instance *in)
 	return false;
 }
 
+/* ---- Selectors, flags and far pointers ---- */
+
+static u16 selector(void)
+{
+	static const u16 some[] = {0,	 3,    0x23, 0x2b, 0x33, 0x2b, 0x2b,   0x10, 0x18,
+				   0x1b, 0x28, 0x30, 0x6b, 0x07, 0x4,  0xfff8, 0x83};
+
+	return some[rnd_below(ARRAY_SIZE(some))];
+}
+
+static u16 code_selector(void)
+{
+	return one_in(4) ? selector() : one_in(2) ? 0x23 : 0x33;
+}
+
+static u64 code_address(void)
+{
+	return one_in(16) ? value() : CODE + rnd_below(PAGE_SIZE - 16);
+}
+
+/* Flags that a program may load under a debugger: always with TF, without AC. */
+static u64 flags_image(void)
+{
+	return (rnd() & (X86_STATUS_FLAGS | X86_DF | X86_IF | X86_IOPL)) | X86_TF | 2;
+}
+
+static void put_at(u64 at, u64 v, unsigned size)
+{
+	if (at >= DATA && at + size <= DATA + DATA_SIZE)
+		memcpy((void *)at, &v, size);
+}
+
+/* A far return's frame, or IRET's. */
+static void put_frame(const struct instance *in, struct tstate *st, bool iret)
+{
+	unsigned size = in->zi.operand_width / 8;
+	u64 v[5] = {code_address(), code_selector(), flags_image(), DATA + rnd_below(DATA_SIZE),
+		    one_in(4) ? selector() : 0x2b};
+
+	if (!iret)
+		v[2] = rnd();
+	for (unsigned k = 0; k < (iret ? 5 : 2); k++)
+		put_at(st->gpr[RSP] + k * size, v[k], size);
+}
+
+/* Registers and memory of what deals in selectors, flags or system registers; false: not this one.
+ */
+static bool fill_system(unsigned op, struct instance *in, struct tstate *st, u64 at)
+{
+	const ZydisDecodedOperand *last = &in->zo[in->zi.operand_count_visible - 1];
+	unsigned size = in->zi.operand_width / 8;
+
+	switch (op) {
+	case ISA_OP_MOV_SEG:
+	case ISA_OP_LAR:
+	case ISA_OP_LSL:
+	case ISA_OP_VERR:
+	case ISA_OP_VERW:
+		if (last->type == ZYDIS_OPERAND_TYPE_REGISTER)
+			st->gpr[ZydisRegisterGetId(last->reg.value) & 15] =
+				selector() | (one_in(4) ? rnd() << 16 : 0);
+		else
+			put_at(at, selector(), 2);
+		return true;
+	case ISA_OP_POP_SEG: put_at(st->gpr[RSP], selector(), 2); return true;
+	case ISA_OP_LFS:
+	case ISA_OP_LGS:
+	case ISA_OP_LSS:
+		/* AMD's have no 64-bit offset here. */
+		if (size == 8)
+			return false;
+		fallthrough;
+	case ISA_OP_LDS:
+	case ISA_OP_LES: put_at(at + size, selector(), 2); return true;
+	case ISA_OP_JMP_FAR:
+	case ISA_OP_CALL_FAR:
+		if (size == 8)
+			return false;
+		if (in->zo[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+			put_at(at, code_address(), size);
+			put_at(at + size, code_selector(), 2);
+		} else {
+			u64 off = code_address();
+			u16 sel = code_selector();
+
+			memcpy(in->bytes + in->zi.length - 2, &sel, 2);
+			memcpy(in->bytes + in->zi.length - 2 - size, &off, size);
+		}
+		return true;
+	case ISA_OP_RET_FAR: put_frame(in, st, false); return true;
+	case ISA_OP_IRET:
+	case ISA_OP_IRETD:
+	case ISA_OP_IRETQ: put_frame(in, st, true); return true;
+	case ISA_OP_POPF:
+	case ISA_OP_POPFD:
+	case ISA_OP_POPFQ: put_at(st->gpr[RSP], flags_image(), size); return true;
+	case ISA_OP_SYSRET:
+		/* In compatibility mode #UD on Intel's, #GP on AMD's. */
+		return in->mode == ISA_LONG64;
+	case ISA_OP_INT:
+		/* 80 enters the kernel. 1 and 3 as CD xx are told apart from INT1 and INT3. */
+		return in->bytes[in->zi.length - 1] != 0x80;
+	case ISA_OP_CPUID: {
+		/* Leaves that do not depend on the CPU that the thread is on, nor on XCR0. */
+		static const u32 leaves[] = {0, 2, 5, 6, 0x80000000, 0x80000002, 0x80000005};
+
+		st->gpr[RAX] =
+			leaves[rnd_below(ARRAY_SIZE(leaves))] | (one_in(2) ? rnd() << 32 : 0);
+		st->gpr[RCX] = 0;
+		if (in->mode != ISA_LONG64)
+			st->gpr[RAX] = (u32)st->gpr[RAX];
+		return true;
+	}
+	case ISA_OP_XGETBV: st->gpr[RCX] = one_in(4) ? 2 + rnd_below(5) : 0; return true;
+	case ISA_OP_RDPKRU:
+	case ISA_OP_WRPKRU:
+		if (!one_in(4))
+			st->gpr[RCX] = 0;
+		if (!one_in(4))
+			st->gpr[RAX] = st->gpr[RDX] = 0; /* nothing that would lock us out */
+		return !host_state.pke;
+	case ISA_OP_RDPID: return true;
+	default: return true;
+	}
+}
+
 bool gen_instance(unsigned op, unsigned mnemonic, enum isa_mode mode, struct instance *in,
 		  struct tstate *st)
 {
@@ -649,7 +775,12 @@ bool gen_instance(unsigned op, unsigned mnemonic, enum isa_mode mode, struct ins
 			continue;
 		isa_decode(in->bytes, 15, mode, &insn);
 		in->at = at;
-		if (insn.op != op || vendors_differ(in))
+		/* F3 REX.B 90 is PAUSE for Zydis only. */
+		if ((insn.op != op && !(op == ISA_OP_PAUSE && insn.op == ISA_OP_XCHG)) ||
+		    vendors_differ(in))
+			continue;
+		in->op = op;
+		if (!fill_system(op, in, st, at))
 			continue;
 		make_compare_equal(in, st, at);
 		if (in->zi.meta.category == ZYDIS_CATEGORY_XSAVE ||

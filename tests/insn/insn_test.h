@@ -24,6 +24,8 @@ struct tstate {
 	u64 gpr[16], rip, rflags;
 	struct isa_x87 x87; /* with MXCSR */
 	u8 vec[16][32];
+	u16 sel[6];	      /* ES-GS */
+	u64 fs_base, gs_base; /* results only; every instance starts with the host's */
 	bool faulted;
 	u8 vector;
 	u32 error;
@@ -33,6 +35,7 @@ struct tstate {
 /* One instance: bytes and what Zydis says about them. */
 struct instance {
 	u8 bytes[16];
+	unsigned op; /* enum isa_op */
 	enum isa_mode mode;
 	u64 at;	  /* the memory operand */
 	bool tlb; /* the interpreter finds data pages in its TLB */
@@ -59,6 +62,15 @@ bool gen_instance(unsigned op, unsigned mnemonic, enum isa_mode mode, struct ins
 bool native_init(void);
 bool native_has_mode(enum isa_mode mode);
 void native_run(const struct instance *in, const struct tstate *from, struct tstate *to);
+
+/* What the host starts every instance with. */
+struct host_state {
+	u16 sel[6];
+	u64 fs_base, gs_base;
+	u32 tsc_aux, xcr0;
+	bool pke;
+};
+extern struct host_state host_state;
 
 /* interp.c */
 void interp_init(void);

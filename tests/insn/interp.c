@@ -11,6 +11,7 @@
 static struct isa_cpu cpu;
 static struct isa_tlb tlb;
 static jmp_buf catch;
+static unsigned soft_vector; /* of a software interrupt that was delivered */
 
 /* What the arena's page tables would say. */
 static void check(struct isa_cpu *c, u64 la, unsigned size, unsigned how)
@@ -33,8 +34,22 @@ static void check(struct isa_cpu *c, u64 la, unsigned size, unsigned how)
 	}
 }
 
+/* Linux's descriptor table, as far as selectors of gen.c look into it. */
+static const u64 gdt[] = {0,
+			  0x00cf9b000000ffff,
+			  0x00af9b000000ffff,
+			  0x00cf93000000ffff,
+			  0x00cffb000000ffff,
+			  0x00cff3000000ffff,
+			  0x00affb000000ffff,
+			  [15] = 0};
+
 static void op_read(struct isa_cpu *c, u64 la, void *dst, unsigned size, unsigned how)
 {
+	if (how & ISA_ACC_SYS) {
+		memcpy(dst, (void *)la, size);
+		return;
+	}
 	check(c, la, size, how);
 	memcpy(dst, (void *)la, size);
 }
@@ -60,6 +75,21 @@ static void host_cpuid(void *opaque, u32 leaf, u32 subleaf, u32 out[4])
 	__cpuid_count(leaf, subleaf, out[0], out[1], out[2], out[3]);
 }
 
+/* INT3 and INTO are open to programs, other gates are not; INT1 is a trap as a single step is. */
+static void op_soft_int(struct isa_cpu *c, unsigned vector, unsigned type)
+{
+	if (vector != X86_BP && vector != X86_OFV && vector != X86_DB)
+		isa_raise_err(c, X86_GP, vector * 8 | 2);
+	if (vector == X86_DB && type == 4)
+		isa_raise_err(c, X86_GP, vector * 8 | 2);
+	soft_vector = vector;
+}
+
+static u64 op_u64(struct isa_cpu *c)
+{
+	return 0x123456789abcdef0;
+}
+
 static void op_cpuid(struct isa_cpu *c, u32 leaf, u32 subleaf, u32 out[4])
 {
 	host_cpuid(NULL, leaf, subleaf, out);
@@ -72,6 +102,9 @@ static const struct isa_ops ops = {
 	.mem_lock = op_nothing,
 	.mem_unlock = op_nothing,
 	.intercept = op_intercept,
+	.soft_int = op_soft_int,
+	.rdtsc = op_u64,
+	.random = op_u64,
 	.cpuid = op_cpuid,
 	.mode_changed = op_nothing,
 	.recheck_events = op_nothing,
@@ -101,11 +134,21 @@ static void set_mode(struct isa_cpu *c, enum isa_mode mode)
 	unsigned k;
 
 	c->s.cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
-	c->s.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_UMIP;
+	c->s.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_UMIP |
+		   (host_state.pke ? CR4_PKE : 0);
 	c->s.efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
 	c->r.xcr0 = 7;
-	for (k = ES; k <= GS; k++)
+	for (k = ES; k <= DS; k++)
 		c->s.seg[k] = (struct isa_seg){.sel = 0x2b, .ar = 0xc0f3, .limit = ~0u};
+	for (k = FS; k <= GS; k++)
+		c->s.seg[k] =
+			(struct isa_seg){.sel = host_state.sel[k],
+					 .ar = SEG_AR_UNUSABLE,
+					 .base = k == FS ? host_state.fs_base : host_state.gs_base};
+	c->s.seg[TR] = (struct isa_seg){.sel = 0x40, .ar = 0x8b};
+	c->s.seg[LDTR] = (struct isa_seg){.ar = SEG_AR_UNUSABLE};
+	c->s.gdtr = (struct isa_dtr){.base = (u64)gdt, .limit = sizeof(gdt) - 1};
+	c->r.tsc_aux = host_state.tsc_aux;
 	c->s.seg[CS] =
 		(struct isa_seg){.sel = l ? 0x33 : 0x23, .ar = l ? 0xa0fb : 0xc0fb, .limit = ~0u};
 	isa_mode_changed(c);
@@ -147,6 +190,7 @@ void interp_run(const struct instance *in, const struct tstate *from, struct tst
 	fill_tlb(in->tlb);
 
 	isa_decode(in->bytes, sizeof(in->bytes) - 1, in->mode, &insn);
+	soft_vector = 0;
 	thrown = _setjmp(catch);
 	if (!thrown) {
 		do {
@@ -154,6 +198,8 @@ void interp_run(const struct instance *in, const struct tstate *from, struct tst
 			c->insn = &insn;
 			insn.exec(c, &insn);
 		} while (c->s.rip == from->rip && (insn.flags & ISA_F_STR));
+		to->faulted = soft_vector && soft_vector != X86_DB;
+		to->vector = to->faulted ? (u8)soft_vector : 0;
 	} else {
 		c->s.rip = (c->s.rip - insn.len) & c->rip_mask;
 		to->faulted = true;
@@ -165,6 +211,10 @@ void interp_run(const struct instance *in, const struct tstate *from, struct tst
 	memcpy(to->gpr, c->r.gpr, sizeof(to->gpr));
 	for (k = 0; k < 16; k++)
 		memcpy(to->vec[k], c->r.vec[k].b, 32);
+	for (k = 0; k < 6; k++)
+		to->sel[k] = c->s.seg[k].sel;
+	to->fs_base = c->s.seg[FS].base;
+	to->gs_base = c->s.seg[GS].base;
 	to->x87 = c->r.x87;
 	to->rflags = isa_flags(c);
 	to->rip = c->s.rip;

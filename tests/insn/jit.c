@@ -65,8 +65,11 @@ static void registers(const struct tstate *from)
 	c->s.cr0 |= CR0_MP | CR0_AM;
 	c->s.cr4 |= CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_UMIP;
 	c->r.xcr0 = 7;
-	for (k = ES; k <= GS; k++)
+	c->r.tsc_aux = host_state.tsc_aux;
+	for (k = ES; k <= DS; k++)
 		c->s.seg[k].sel = 0x2b;
+	c->s.seg[FS].sel = host_state.sel[FS];
+	c->s.seg[GS].sel = host_state.sel[GS];
 	c->s.seg[CS].sel = 0x33;
 	memcpy(c->r.gpr, from->gpr, sizeof(from->gpr));
 	memset(c->r.vec, 0, sizeof(c->r.vec));

@@ -3,6 +3,8 @@
  * One instruction on this CPU: a signal handler replaces the whole interrupted context by the
  * test's, with TF set; the trap (or fault) that follows brings the state back.
  */
+#include <cpuid.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,29 @@ static gregset_t saved_gregs;
 static u8 saved_fp[8192];
 static size_t fp_size;
 static bool has_32;
+struct host_state host_state;
+
+static void read_selectors(u16 sel[6])
+{
+	__asm__ volatile("mov %%es, %0\n\tmov %%cs, %1\n\tmov %%ss, %2\n\tmov %%ds, %3\n\t"
+			 "mov %%fs, %4\n\tmov %%gs, %5"
+			 : "=r"(sel[ES]), "=r"(sel[CS]), "=r"(sel[SS]), "=r"(sel[DS]),
+			   "=r"(sel[FS]), "=r"(sel[GS]));
+}
+
+/* The thread pointer above all: nothing may be called before it is back. */
+static void save_segments(struct tstate *to)
+{
+	read_selectors(to->sel);
+	__asm__ volatile("rdfsbase %0\n\trdgsbase %1" : "=r"(to->fs_base), "=r"(to->gs_base));
+	__asm__ volatile("mov %0, %%ds; mov %0, %%es" ::"r"(USER_DS));
+	if (to->sel[FS] != host_state.sel[FS])
+		__asm__ volatile("mov %0, %%fs" ::"r"(host_state.sel[FS]));
+	if (to->sel[GS] != host_state.sel[GS])
+		__asm__ volatile("mov %0, %%gs" ::"r"(host_state.sel[GS]));
+	__asm__ volatile("wrfsbase %0\n\twrgsbase %1" ::"r"(host_state.fs_base),
+			 "r"(host_state.gs_base));
+}
 
 static const int greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
 				REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
@@ -85,6 +110,8 @@ static void save_state(ucontext_t *uc, int sig)
 		if (bv & 4)
 			memcpy(result->vec[k] + 16, fp + 576 + 16 * k, 16);
 	}
+	result->sel[CS] = (u16)g[REG_CSGSFS];
+	result->sel[SS] = (u16)((u64)g[REG_CSGSFS] >> 48);
 	result->faulted = sig != SIGTRAP || g[REG_TRAPNO] != X86_DB;
 	result->vector = (u8)g[REG_TRAPNO];
 	result->error = (u32)g[REG_ERR];
@@ -116,6 +143,7 @@ static void handler(int sig, siginfo_t *si, void *ucv)
 		    (cur->zi.attributes &
 		     (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
 			return;
+		save_segments(result);
 		save_state(uc, sig);
 		memcpy(uc->uc_mcontext.gregs, saved_gregs, sizeof(saved_gregs));
 		uc->uc_mcontext.gregs[REG_RIP] += UD2_LEN;
@@ -136,6 +164,8 @@ void native_run(const struct instance *in, const struct tstate *from, struct tst
 	result = to;
 	memset(to, 0, sizeof(*to));
 	memcpy((void *)from->rip, in->bytes, in->zi.length);
+	/* What follows a load of SS is stepped over together with it. */
+	*(u8 *)(from->rip + in->zi.length) = 0x90;
 	phase = ENTER;
 	__asm__ volatile("ud2" ::: "memory");
 }
@@ -143,6 +173,26 @@ void native_run(const struct instance *in, const struct tstate *from, struct tst
 bool native_has_mode(enum isa_mode mode)
 {
 	return mode == ISA_LONG64 || (mode == ISA_PROT32 && has_32);
+}
+
+static void read_features(void)
+{
+	u32 a, b, c, d;
+	cpu_set_t one;
+
+	/* TSC_AUX has the CPU's number. */
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	__cpuid_count(7, 0, a, b, c, d);
+	host_state.pke = c & BIT(4);
+	if (c & BIT(22)) {
+		u64 aux;
+
+		__asm__ volatile("rdpid %0" : "=r"(aux));
+		host_state.tsc_aux = (u32)aux;
+	}
+	__asm__ volatile("xgetbv" : "=a"(host_state.xcr0), "=d"(d) : "c"(0));
 }
 
 bool native_init(void)
@@ -169,6 +219,10 @@ bool native_init(void)
 		sigaction(sigs[k], &sa, NULL);
 	/* 32-bit code wants real data segments; 64-bit code does not look at them. */
 	__asm__ volatile("mov %0, %%ds; mov %0, %%es" ::"r"(USER_DS));
+	read_selectors(host_state.sel);
+	__asm__ volatile("rdfsbase %0\n\trdgsbase %1"
+			 : "=r"(host_state.fs_base), "=r"(host_state.gs_base));
+	read_features();
 	/* 40 is INC EAX in 32-bit code, a lone REX prefix in 64-bit code. */
 	st.x87.fcw = 0x37f;
 	st.x87.mxcsr = 0x1f80;

@@ -233,6 +233,22 @@ static enum isa_alt which(const ZydisDecodedInstruction *zi, const struct isa_in
 	return ALT_NONE;
 }
 
+/* PAUSE is F3 before the NOP 90. With REX.B, 90 is XCHG of R8 and means that with F3 too: Zydis has
+ * PAUSE there, processors have not. */
+static bool is_xchg_r8(const ZydisDecodedInstruction *zi)
+{
+	return zi->mnemonic == ZYDIS_MNEMONIC_PAUSE && zi->raw.rex.B;
+}
+
+static void make_xchg_r8(struct isa_insn *insn, const ZydisDecodedInstruction *zi)
+{
+	insn->op = ISA_OP_XCHG;
+	insn->opsize = zi->raw.rex.W ? 8 : zi->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE ? 2 : 4;
+	insn->nops = 2;
+	insn->o[0] = (struct isa_opnd){.kind = OK_GPR, .reg = R8, .size = insn->opsize};
+	insn->o[1] = (struct isa_opnd){.kind = OK_GPR, .reg = RAX, .size = insn->opsize};
+}
+
 /* Encodings that share mnemonics with rows of ours, of extensions we do not have: AVX-512 and the
  * first Xeon Phi. */
 static bool foreign(const ZydisDecodedInstruction *zi)
@@ -291,6 +307,8 @@ enum isa_decode_result isa_decode(const u8 *bytes, size_t n, enum isa_mode mode,
 	operands(insn, &zi, zo);
 
 	insn->op = isa_op_of(zi.mnemonic, which(&zi, insn));
+	if (is_xchg_r8(&zi))
+		make_xchg_r8(insn, &zi);
 	row = &isa_rows[insn->op];
 	insn->flags = row->flags;
 	if (insn->flags & ISA_F_STR) {

@@ -53,11 +53,12 @@ void tr_spill_flags(struct tr *t)
 
 void tr_store_flags(struct tr *t)
 {
+	decide(t, FL_MEM);
+	t->looked |= t->fresh;
 	if (t->fl == FL_LOST)
 		tr_need_flags(t);
 	if (t->fl == FL_HOST)
 		emit_flags_save(&t->p, T0);
-	tr_spill_flags(t);
 	t->fl = FL_MEM;
 }
 

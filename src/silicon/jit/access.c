@@ -255,7 +255,9 @@ bool tr_group(struct tr *t, s32 *disp)
 		at = a.disp + g->adj - g->lo;
 		if (g->on && g->base == a.base && at >= 0 && at + a.size <= g->span &&
 		    (g->write || !a.write)) {
-			emit_sp(&t->p, OP_MOV_R_RM, T1, FR_OF(host[0]) + 8 * k);
+			if (t->t1 != k + 1)
+				emit_sp(&t->p, OP_MOV_R_RM, T1, FR_OF(host[0]) + 8 * k);
+			t->t1 = k + 1;
 			*disp = (s32)at;
 			tr_insn(t);
 			return true;
@@ -267,15 +269,44 @@ bool tr_group(struct tr *t, s32 *disp)
 	g = &t->group[k];
 	*g = fresh;
 	begin(t, g, k);
+	t->t1 = k + 1;
 	*disp = (s32)(a.disp - g->lo);
 	tr_insn(t);
 	return true;
+}
+
+/* Has this instruction been translated without other use of T1 than for its group's access? */
+static bool keeps_t1(const struct tr *t)
+{
+	const struct isa_insn *i = t->i;
+	tr_fn *fn = tr_fn_of(i);
+	bool mem = false;
+	struct acc a;
+	unsigned k;
+
+	for (k = 0; k < i->nops; k++)
+		mem |= i->o[k].kind == OK_MEM;
+	if (fn == tr_push || fn == tr_pop || (mem && fn != tr_lea && fn != tr_nothing))
+		return fn != tr_simd && acc_of(i, t->end, &a);
+	if (fn == tr_jcc || fn == tr_nothing)
+		return true;
+	if (fn != tr_copy && fn != tr_mov && fn != tr_shift && fn != tr_bit && fn != tr_plain &&
+	    fn != tr_lea)
+		return false;
+	for (k = 0; k < i->nops; k++)
+		if (i->o[k].kind == OK_GPR && host_of(i->o[k].reg) == NO_HOST)
+			return false;
+	return fn != tr_lea ||
+	       (i->base != ISA_REG_RIP && (i->base == ISA_REG_NONE || host_of(i->base) != NO_HOST));
 }
 
 void tr_groups_after(struct tr *t)
 {
 	unsigned k;
 	s64 by;
+
+	if (t->t1 && !keeps_t1(t))
+		t->t1 = 0;
 
 	for (k = 0; k < TR_GROUPS; k++) {
 		struct group *g = &t->group[k];
@@ -295,6 +326,7 @@ void tr_groups_end(struct tr *t)
 
 	for (k = 0; k < TR_GROUPS; k++)
 		t->group[k].on = false;
+	t->t1 = 0;
 }
 
 /* ---- For the translations of instructions
@@ -307,10 +339,13 @@ bool tr_ea(struct tr *t)
 
 	t->grouped = tr_group(t, &disp);
 	if (t->grouped) {
-		if (disp)
+		if (disp) {
 			lea(t, T1, T1, NO_HOST, 0, disp);
+			t->t1 = 0;
+		}
 		return true;
 	}
+	t->t1 = 0;
 	if (!tr_ea_offset(t, T1))
 		return false;
 	if (t->i->seg == FS || t->i->seg == GS)
@@ -345,6 +380,7 @@ struct cold *tr_stack(struct tr *t, s32 at, bool write, enum cold_kind kind, s32
 	if (tr_group(t, disp))
 		return NULL;
 	*disp = 0;
+	t->t1 = 0;
 	tr_spill_flags(t);
 	lea(t, T1, HOST_SP, NO_HOST, 0, at);
 	return tr_cold(t, kind, check(t, 8, write), tr_insn(t));

@@ -27,6 +27,7 @@ void tr_need_vec(struct tr *t, unsigned bit)
 
 	if (t->vec & bit)
 		return;
+	t->t1 = 0; /* C may run */
 	tr_spill_flags(t);
 	EMIT(&t->p, 0x65, 0xf6, 0x04, 0x25); /* test byte gs:[vec], bit */
 	put32(&t->p, GS_OF(j.vec));

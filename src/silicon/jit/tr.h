@@ -100,6 +100,7 @@ struct tr {
 	bool grouped;	     /* T1 is a host address already: for tr_access */
 	struct group group[TR_GROUPS];
 	unsigned next_group;
+	unsigned t1; /* T1 holds the address of group[t1 - 1] still; 0: of none */
 	bool oom;
 	struct cold cold[4 * JIT_BLOCK_INSNS];
 	unsigned ncold;

@@ -432,6 +432,7 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	t->plain = plain;
 	t->grouped = false;
 	t->next_group = 0;
+	t->t1 = 0;
 	memset(t->group, 0, sizeof(t->group));
 	t->start = off;
 	t->vec = t->x87 = 0;

@@ -327,6 +327,44 @@ static void test_missing_memory(void **state)
 	fake_fini(&f);
 }
 
+/* In the middle of accesses that the translator checks together; flags are the last writer's. */
+CODE(c_group, ".intel_syntax noprefix; mov rax, [rbx]; shl ecx, 3; mov [rbx + 8], rdx; hlt;"
+	      ".att_syntax prefix");
+CODE(c_group_cmp, ".intel_syntax noprefix; mov rax, [rbx]; cmp rcx, rdx; mov [rbx + 8], rdx; hlt;"
+		  ".att_syntax prefix");
+static void test_missing_memory_group(void **state)
+{
+	const u64 fl = X86_CF | X86_PF | X86_ZF | X86_SF;
+	unsigned k;
+
+	for (k = 0; k < 2; k++) {
+		setup();
+		if (k)
+			LOAD(c_group_cmp, 0x1000);
+		else
+			LOAD(c_group, 0x1000);
+		R(RBX) = 0x6018;
+		R(RCX) = 0x20000003;
+		R(RDX) = 0x20000004;
+		f.icpt_hlt = true;
+		assert_int_equal(fake_run(&f), X_HLT);
+		/* Readable, so that only the write fails. */
+		mprotect(f.mem + 0x6000, 0x1000, PROT_READ);
+		R(RCX) = 0x20000003;
+		f.cpu->c.s.rip = 0x1000;
+		assert_int_equal(fake_run(&f), X_EXCEPTION);
+		assert_int_equal(f.ev.vector, 18);
+		assert_int_equal(f.cpu->c.s.rip, 0x1006);
+		assert_int_equal(isa_flags(&f.cpu->c) & fl,
+				 k ? X86_CF | X86_PF | X86_SF : X86_CF | X86_PF);
+		assert_int_equal(R(RCX), k ? 0x20000003 : 0x18);
+		mprotect(f.mem + 0x6000, 0x1000, PROT_READ | PROT_WRITE);
+		f.cpu->c.s.rip = 0x1006;
+		assert_int_equal(fake_run(&f), X_HLT);
+		fake_fini(&f);
+	}
+}
+
 /* The same with the guest's x87 and MMX state about; none of it is left to this program. */
 CODE(c_x87, ".intel_syntax noprefix; fninit; fld1; fadd qword ptr [rbx]; pxor mm0, mm0;"
 	    "movq mm1, [rbx]; hlt; .att_syntax prefix");
@@ -757,6 +795,7 @@ int main(void)
 		cmocka_unit_test(test_page_crossing),
 		cmocka_unit_test(test_canonical),
 		cmocka_unit_test(test_missing_memory),
+		cmocka_unit_test(test_missing_memory_group),
 		cmocka_unit_test(test_missing_memory_x87),
 		cmocka_unit_test(test_flushes),
 		cmocka_unit_test(test_apic_page),

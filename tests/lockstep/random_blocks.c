@@ -167,10 +167,58 @@ static void state(void)
 	p += 4;
 }
 
+/* At CPL 0: what kernels execute often. */
+static void system_insn(void)
+{
+	u32 d = below(DATA_PAGES * PAGE_SIZE - 512) & ~15u;
+	unsigned a = reg();
+
+	switch (below(8)) {
+	case 0:
+		put(0x0f);
+		put(0x01);
+		put(0xf8);
+		break;		  /* swapgs */
+	case 1: put(0xfa); break; /* cli */
+	case 2:
+	case 3: put(0xfb); break; /* sti; what follows is anything */
+	case 4:
+		put(0x9c); /* pushfq; pop */
+		put(0x40 | a >> 3);
+		put(0x58 | (a & 7));
+		break;
+	case 5:
+		put(0x40 | a >> 3);
+		put(0x8c);
+		put(0xc0 | below(6) << 3 | (a & 7));
+		break;
+	case 6: /* cmpxchg16b; with RBX as the base it needs some luck to be equal */
+		d += below(20) == 0;
+		if (below(2))
+			put(0xf0);
+		put(0x48);
+		put(0x0f);
+		put(0xc7);
+		put(0x8b);
+		memcpy(p, &d, 4);
+		p += 4;
+		define_flags();
+		break;
+	default:
+		op_mem(0, 0xff, 6, false); /* push [mem]; pop */
+		put(0x40 | a >> 3);
+		put(0x58 | (a & 7));
+	}
+}
+
 static void one(void)
 {
 	unsigned a = reg(), b = reg();
 
+	if (below(8) == 0) {
+		system_insn();
+		return;
+	}
 	if (with_x87 && below(2)) {
 		switch (below(16)) {
 		case 0: state(); break;
@@ -324,6 +372,9 @@ static enum fake_exit run(struct fake *f, const struct start *s)
 	c->r.x87.fcw = s->fcw;
 	c->s.cr0 |= s->ts ? CR0_TS : 0;
 	c->s.cr4 |= CR4_OSXMMEXCPT;
+	c->s.seg[GS].base = DATA;
+	c->r.kernel_gs_base = DATA + PAGE_SIZE;
+	c->s.interruptibility = 0;
 	cpu_context_changed(f->cpu);
 	memcpy(f->mem + DATA, s->data, sizeof(s->data));
 	memcpy(f->mem + CODE, code, sizeof(code));
@@ -341,6 +392,9 @@ static bool same(const struct fake *a, const struct fake *b, enum fake_exit xa, 
 
 	ok &= !memcmp(c->r.gpr, d->r.gpr, sizeof(c->r.gpr)) && c->s.rip == d->s.rip;
 	ok &= isa_flags(c) == isa_flags(d);
+	ok &= c->s.interruptibility == d->s.interruptibility;
+	ok &= c->s.seg[GS].base == d->s.seg[GS].base;
+	ok &= c->r.kernel_gs_base == d->r.kernel_gs_base;
 	for (k = 0; k < 16; k++)
 		ok &= !memcmp(c->r.vec[k].b, d->r.vec[k].b, 32);
 	ok &= !memcmp(&c->r.x87, &d->r.x87, sizeof(c->r.x87));

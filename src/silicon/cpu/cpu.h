@@ -60,6 +60,7 @@ struct jit_cpu {
 	unsigned last_gen;
 	bool busy; /* may run or hold pointers to translations; read by others */
 	bool step; /* the next instruction is the interpreter's */
+	u8 shadow; /* STI has set IF, and the instruction behind it has not completed */
 	u8 fpu[576] __attribute__((aligned(64))); /* XSAVE area for the x87 component */
 };
 

@@ -248,7 +248,8 @@ bool tr_group(struct tr *t, s32 *disp)
 	unsigned k;
 	s64 at;
 
-	if (t->plain || !acc_of(t->i, t->end, &a))
+	/* In STI's shadow an instruction must not leave the block for a plain one. */
+	if (t->plain || t->shadow || !acc_of(t->i, t->end, &a))
 		return false;
 	for (k = 0; k < TR_GROUPS; k++) {
 		g = &t->group[k];

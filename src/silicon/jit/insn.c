@@ -527,6 +527,27 @@ bool tr_div(struct tr *t, unsigned attr)
 /* ---- Stack --------------------------------------------------------------------------------------
  */
 
+static bool push_mem(struct tr *t)
+{
+	struct cold *c, *cs;
+
+	tr_spill_flags(t);
+	if (!tr_ea(t))
+		return false;
+	c = tr_access(t, 8, false, COLD_SLOW);
+	EMIT(&t->p, 0x4d, 0x8b, 0x37); /* mov r14, [r15] */
+	emit_sp(&t->p, OP_MOV_RM_R, T0, FR_OF(tmp[0]));
+	emit_lea(&t->p, T1, HOST_SP, -8);
+	cs = tr_access(t, 8, true, COLD_SLOW);
+	emit_sp(&t->p, OP_MOV_R_RM, T0, FR_OF(tmp[0]));
+	EMIT(&t->p, 0x4d, 0x89, 0x37); /* mov [r15], r14 */
+	emit_lea(&t->p, HOST_SP, HOST_SP, -8);
+	if (c)
+		tr_back(t, c);
+	tr_back(t, cs);
+	return true;
+}
+
 bool tr_push(struct tr *t, unsigned attr)
 {
 	const struct isa_insn *i = t->i;
@@ -534,6 +555,8 @@ bool tr_push(struct tr *t, unsigned attr)
 	unsigned h;
 	s32 disp;
 
+	if (i->opsize == 8 && i->o[0].kind == OK_MEM)
+		return push_mem(t);
 	if (i->opsize != 8 || (i->o[0].kind != OK_GPR && i->o[0].kind != OK_IMM))
 		return false;
 	c = tr_stack(t, -8, true, COLD_SLOW, &disp);

@@ -171,6 +171,19 @@ static inline void x87_pointer(struct sil_cpu *cpu, const struct jit_insn *ji)
 		cpu->c.r.x87.fip = cpu->j.pc_page + ji->x87 - 1;
 }
 
+/* Behind an STI that has set IF. */
+static __noinline void exec_shadowed(struct sil_cpu *cpu, struct jit_insn *ji)
+{
+	struct isa_cpu *c = &cpu->c;
+
+	cpu->j.shadow = 0;
+	c->s.interruptibility |= ISA_BLOCK_STI;
+	ji->i.exec(c, &ji->i);
+	c->s.interruptibility &= ~(u32)ISA_BLOCK_STI;
+	if (cpu->attention)
+		cpu_request(cpu, SIL_REQ_EVENT);
+}
+
 /* The handler, as the interpreter would run it. */
 static __always_inline_ void exec(struct sil_cpu *cpu, struct jit_insn *ji)
 {
@@ -183,7 +196,11 @@ static __always_inline_ void exec(struct sil_cpu *cpu, struct jit_insn *ji)
 	cpu->block_first = &ji->i;
 	cpu->block_end = &ji->i + 1;
 	c->insn = &ji->i;
-	ji->i.exec(c, &ji->i);
+	if (unlikely(ji->shadow && cpu->j.shadow)) {
+		exec_shadowed(cpu, ji);
+	} else {
+		ji->i.exec(c, &ji->i);
+	}
 	c->insn = NULL;
 }
 
@@ -313,6 +330,10 @@ void jit_caught(struct guard *guard, void *ucontext)
 		cpu->j.fl = (u16)((eflags & 0xd7) << 8 | (eflags >> 11 & 1));
 	flags_in_or(cpu, ji->rec);
 	x87_pointer(cpu, ji);
+	if (ji->shadow && cpu->j.shadow) {
+		cpu->j.shadow = 0;
+		cpu->c.s.interruptibility |= ISA_BLOCK_STI;
+	}
 	cpu->c.s.rip = cpu->j.pc_page + ji->end;
 	cpu->c.insn = &ji->i;
 	cpu->block_first = &ji->i;
@@ -432,6 +453,7 @@ void jit_loop(struct sil_cpu *cpu)
 
 	pthread_once(&cc_once, cc_init);
 	cpu->j.step = false;
+	cpu->j.shadow = 0;
 	cpu_update_step(cpu);
 	for (;;) {
 		jit_idle(cpu);

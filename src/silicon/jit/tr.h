@@ -11,7 +11,7 @@
 /* Host code of the largest block, and of one instruction with its cold code. */
 #define JIT_CODE_MAX (64u << 10)
 
-enum jit_attr { F_W = 1, F_R = 2, F_RW = 3, M_R = 4, D_W = 8, D_2 = 16, D_NONE = 32 };
+enum jit_attr { F_W = 1, F_R = 2, F_RW = 3, M_R = 4, D_W = 8, D_2 = 16, D_NONE = 32, SYS_OK = 64 };
 
 /* Where the guest's status flags are at this point of the code. */
 enum fl {
@@ -85,6 +85,7 @@ struct tr {
 	bool looked;	   /* they have been needed */
 	unsigned vec;	   /* VEC_* that are known to be there */
 	unsigned x87;	   /* see struct jit_insn */
+	unsigned shadow;   /* instructions until STI's shadow ends: this and the next */
 	unsigned start;	   /* offset of the block in its page */
 	unsigned off, end; /* of the instruction and of the next */
 	unsigned index;	   /* instructions before it */
@@ -182,6 +183,10 @@ tr_fn tr_copy, tr_plain, tr_nothing, tr_mov, tr_lea, tr_shift, tr_bit, tr_bswap,
 tr_fn tr_simd;
 /* The registers that @bit of VEC_* stands for are the guest's from here on. */
 void tr_need_vec(struct tr *t, unsigned bit);
+/* sys.c */
+tr_fn tr_swapgs, tr_cli, tr_sti, tr_pushf, tr_mov_segrd, tr_cmpxchg16b;
+void tr_shadow_end(struct tr *t);
+bool tr_branches(tr_fn *fn);
 /* x87.c */
 tr_fn tr_x87, tr_x87_control, tr_x87_nothing, tr_fninit, tr_fldcw, tr_emms;
 void tr_x87_flush(struct tr *t);

@@ -84,8 +84,8 @@ static bool silent(const struct isa_insn *i)
 	for (k = 0; k < i->nops; k++)
 		if (i->o[k].kind == OK_MEM && i->op != ISA_OP_LEA && i->op != ISA_OP_NOP)
 			return false;
-	return i->op != ISA_OP_PUSH && i->op != ISA_OP_POP && i->op != ISA_OP_LEAVE &&
-	       i->op != ISA_OP_DIV && i->op != ISA_OP_IDIV;
+	return i->op != ISA_OP_PUSH && i->op != ISA_OP_FWAIT && i->op != ISA_OP_POP &&
+	       i->op != ISA_OP_LEAVE && i->op != ISA_OP_DIV && i->op != ISA_OP_IDIV;
 }
 
 /* Are the flags overwritten before anything, a fault included, can see them from @i on? */
@@ -140,7 +140,12 @@ unsigned tr_writes(const struct isa_insn *i)
 	case ISA_OP_CMP:
 	case ISA_OP_TEST:
 	case ISA_OP_BT: return 0;
-	case ISA_OP_PUSH: return 1u << RSP;
+	case ISA_OP_PUSH:
+	case ISA_OP_PUSHFQ: return 1u << RSP;
+	case ISA_OP_CLI:
+	case ISA_OP_STI:
+	case ISA_OP_SWAPGS: return 0;
+	case ISA_OP_MOV_SEGRD: return m;
 	case ISA_OP_POP: return m | 1u << RSP;
 	case ISA_OP_LEAVE: return 1u << RSP | 1u << RBP;
 	case ISA_OP_MUL:
@@ -197,6 +202,7 @@ struct jit_insn *tr_insn(struct tr *t)
 	t->ji->end = (u16)t->end;
 	t->ji->index = (u16)t->index;
 	t->ji->x87 = (u16)t->x87;
+	t->ji->shadow = t->shadow;
 	t->ji->rec = t->fl == FL_LOST || t->fl == FL_HOST ? t->rec : 0;
 	t->ji->host_fl = t->fl == FL_HOST && !t->rec;
 	t->at[t->nat].code = (u32)(t->p - t->j->rw);
@@ -265,7 +271,7 @@ static void end_with_handler(struct tr *t)
 
 bool tr_usable(const struct tr *t, const struct isa_insn *i)
 {
-	if (i->flags & (ISA_F_CPL0 | ISA_F_SYS | ISA_F_STR))
+	if ((i->flags & (ISA_F_CPL0 | ISA_F_SYS | ISA_F_STR)) && !(rows[i->op].attr & SYS_OK))
 		return false;
 	return isa_has(&t->cpu->c, isa_rows[i->op].feat);
 }
@@ -282,7 +288,7 @@ tr_fn *tr_fn_of(const struct isa_insn *i)
 	return fn == exec_x87 ? tr_x87 : NULL;
 }
 
-static bool branches(tr_fn *fn)
+bool tr_branches(tr_fn *fn)
 {
 	return fn == tr_jcc || fn == tr_jmp || fn == tr_call || fn == tr_ret;
 }
@@ -299,7 +305,7 @@ static void one(struct tr *t)
 	bool fresh = t->fresh;
 
 	t->ji = NULL;
-	if (branches(fn)) {
+	if (tr_branches(fn)) {
 		tr_x87_flush(t);
 		p = t->p;
 	}
@@ -402,7 +408,8 @@ static void predecode(struct tr *t, const u8 *src, unsigned off, unsigned avail)
 		    ISA_DECODE_OK)
 			break;
 		at += i->len;
-		if ((i->flags & ISA_F_END) && rows[i->op].fn != tr_jcc) {
+		if ((i->flags & ISA_F_END) && rows[i->op].fn != tr_jcc &&
+		    !(rows[i->op].attr & SYS_OK)) {
 			t->npre++;
 			break;
 		}
@@ -435,7 +442,7 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	t->t1 = 0;
 	memset(t->group, 0, sizeof(t->group));
 	t->start = off;
-	t->vec = t->x87 = 0;
+	t->vec = t->x87 = t->shadow = 0;
 	t->index = t->ncold = t->nat = 0;
 	t->done = t->oom = false;
 	t->body = t->p;
@@ -449,6 +456,7 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 		t->off = t->pre_off[k];
 		t->end = t->off + t->i->len;
 		one(t);
+		tr_shadow_end(t);
 		at += t->i->len;
 		t->index++;
 	}

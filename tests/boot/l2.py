@@ -10,10 +10,11 @@ KVMLESS_STRESS_SECONDS: how long `stress` keeps L2 busy (default 10).
 import itertools
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
+
+from images import image
 
 build, case = sys.argv[1], sys.argv[2]
 guests = os.path.join(build, "guests")
@@ -32,36 +33,6 @@ def fail(text, output=""):
     sys.exit(1)
 
 
-def archive(files):
-    """An initramfs of {path: (source file or text, mode)} to append to another one."""
-    with tempfile.TemporaryDirectory() as d:
-        for path, (what, mode) in files.items():
-            to = os.path.join(d, path)
-            os.makedirs(os.path.dirname(to), exist_ok=True)
-            if os.path.isabs(what):
-                shutil.copy(what, to)
-            else:
-                with open(to, "w") as f:
-                    f.write(what)
-            os.chmod(to, mode)
-        return subprocess.run("find . | cpio -o -H newc --quiet | gzip -1", shell=True, cwd=d,
-                              capture_output=True, check=True).stdout
-
-
-def image(path, base, scripts, programs=(), extra=None):
-    """The initramfs @base with /bin/NAME for each of @scripts, static @programs and @extra files."""
-    files = {f"bin/{name}": ("#!/bin/sh\n" + text + "\n", 0o755) for name, text in scripts.items()}
-    for p in programs:
-        files["bin/" + os.path.basename(p)] = (os.path.abspath(os.path.join(build, p)), 0o755)
-    for to, source in (extra or {}).items():
-        files[to] = (os.path.abspath(source), 0o644)
-    with open(path, "wb") as out:
-        with open(os.path.join(guests, base), "rb") as f:
-            out.write(f.read())
-        out.write(archive(files))
-    return path
-
-
 def boot(l2_script, l1=1, l2=1, ept=1, levels=4, shadow=1, programs=(), timeout=600, l2_base="initrd.img",
          l2_memory="256M", memory="1G", reached=2, params=(), program=(kvmless, "boot")):
     """Boots L1 and in it L2, which runs @l2_script. The console's text, and what kvmless logged."""
@@ -69,12 +40,12 @@ def boot(l2_script, l1=1, l2=1, ept=1, levels=4, shadow=1, programs=(), timeout=
         print("skipped: no guests; run: make guests")
         sys.exit(77)
     with tempfile.TemporaryDirectory() as d:
-        inner = image(os.path.join(d, "l2.img"), l2_base, {"l2": l2_script}, programs)
+        inner = image(build, os.path.join(d, "l2.img"), l2_base, {"l2": l2_script}, programs)
         phys, five = ("", "") if levels == 5 else ("--phys-bits 46", "no5lvl ")
         l1_script = (f"export KVM_VENDOR_PARAMS=ept={ept}\n"
                      f"boot-l2 'console=ttyS0 panic=-1 {five}kvmless.run=l2' --cpus {l2} --memory {l2_memory} "
                      f"{phys} --initrd /boot/l2.img")
-        outer = image(os.path.join(d, "l1.img"), "initrd-l1.img", {"l1": l1_script}, (), {"boot/l2.img": inner})
+        outer = image(build, os.path.join(d, "l1.img"), "initrd-l1.img", {"l1": l1_script}, (), {"boot/l2.img": inner})
         # Only the compressed kernel turns five levels on.
         kernel = os.path.join(guests, "vmlinuz" if levels == 5 else "vmlinux")
         r = subprocess.run([*program, "--verbose", "--explain", "--cpus", str(l1), "--memory", memory,

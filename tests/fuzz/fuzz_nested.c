@@ -559,10 +559,14 @@ static void *disturber(void *arg)
 
 static void start_vm(void)
 {
-	static const char *const params[] = {
-		"kvm_intel.ept",	  "kvm_intel.enable_shadow_vmcs",
-		"kvm_intel.enable_apicv", "kvmless.lazy_vmcs12",
-		"kvm_intel.vpid",	  "kvm_intel.eptad"};
+	static const char *const params[] = {"kvm_intel.ept",
+					     "kvm_intel.enable_shadow_vmcs",
+					     "kvm_intel.enable_apicv",
+					     "kvmless.lazy_vmcs12",
+					     "kvmless.shadow_read_only",
+					     "kvmless.vmwrite_any",
+					     "kvm_intel.vpid",
+					     "kvm_intel.eptad"};
 	static const u32 msrs[] = {0x48d, 0x48e, 0x48f, 0x490, 0x48b};
 	struct kvm_userspace_memory_region mr = {.memory_size = MEM, .userspace_addr = (u64)f.mem};
 

@@ -11,6 +11,8 @@ import sys
 SETS = (
     [],
     ["--param", "kvm_intel.enable_shadow_vmcs=0"],
+    ["--param", "kvmless.shadow_read_only=0"],
+    ["--param", "kvmless.vmwrite_any=0", "--param", "kvmless.lazy_vmcs12=0"],
     ["--param", "kvm_intel.ept=0"],
     ["--param", "kvm_intel.enable_apicv=1"],
     ["--engine", "interp"],

@@ -20,6 +20,7 @@ struct vmx_config {
 	u64 misc, ept_vpid;
 	bool ept, vpid, unrestricted, ple, tsc_scaling, ept_ad;
 	bool flexpriority, apicv;
+	bool vmwrite_any; /* guests may VMWRITE exit-information fields */
 	u32 ple_gap, ple_window;
 	/* VMCS shadowing (SDM, 25.6.15): which VMREADs and VMWRITEs of L1 exit. */
 	u8 vmread_bitmap[PAGE_SIZE] __attribute__((aligned(4096)));

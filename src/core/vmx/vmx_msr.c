@@ -121,5 +121,9 @@ void vmx_msr_filter_changed(struct kvm_vcpu *v)
 		pass(v, MSR_CSTAR, PASS_RW);
 		pass(v, MSR_SYSCALL_MASK, PASS_RW);
 	}
+	/* Hypervisors read these two around each run of a guest. */
+	pass(v, MSR_IA32_DEBUGCTLMSR, PASS_R);
+	if (guest_cpuid_has(v, FEAT_SPEC_CTRL))
+		pass(v, MSR_IA32_SPEC_CTRL, PASS_RW);
 	find_pass_words(v);
 }

@@ -36,7 +36,7 @@ static u64 host_msr(u32 index)
 }
 
 /* Both bitmaps have a bit for each encoding; 1: exits. */
-static void init_shadow_bitmaps(struct vmx_config *c)
+static void init_shadow_bitmaps(struct vmx_config *c, bool read_only)
 {
 	memset(c->vmread_bitmap, 0xff, PAGE_SIZE);
 	memset(c->vmwrite_bitmap, 0xff, PAGE_SIZE);
@@ -45,7 +45,9 @@ static void init_shadow_bitmaps(struct vmx_config *c)
 
 		if (f->shadow != SHADOW_NO)
 			c->vmread_bitmap[f->encoding / 8] &= (u8) ~(1u << (f->encoding % 8));
-		if (f->shadow == SHADOW_RW)
+		/* Exit information may not be written at all if IA32_VMX_MISC[29] is 0: it exits.
+		 */
+		if (f->shadow == SHADOW_RW || (f->shadow == SHADOW_RO && !read_only))
 			c->vmwrite_bitmap[f->encoding / 8] &= (u8) ~(1u << (f->encoding % 8));
 	}
 }
@@ -109,7 +111,8 @@ int vmx_config_init(struct vmx_config *c, const struct kvm_params *p)
 
 	c->flexpriority = p->kvm_intel_flexpriority;
 	c->apicv = p->kvm_intel_enable_apicv;
-	init_shadow_bitmaps(c);
+	init_shadow_bitmaps(c, p->kvmless_shadow_read_only || !p->kvmless_vmwrite_any);
+	c->vmwrite_any = p->kvmless_vmwrite_any;
 
 	must = VM_EXIT_HOST_ADDR_SPACE_SIZE | VM_EXIT_SAVE_DEBUG_CONTROLS | VM_EXIT_LOAD_IA32_EFER;
 	want = VM_EXIT_LOAD_IA32_PAT;

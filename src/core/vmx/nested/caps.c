@@ -110,7 +110,8 @@ void nested_caps_init(const struct vmx_config *c, u64 cap[CAP_N])
 	cap[CAP_ENTRY] = reduce(CAP_ENTRY, CAP_TRUE_ENTRY, ENTRY_OFFERED);
 	cap[CAP_TRUE_ENTRY] = true_ctls(cap[CAP_ENTRY], VM_ENTRY_LOAD_DEBUG_CONTROLS);
 	cap[CAP_PROCBASED2] = cpu2 << 32;
-	cap[CAP_MISC] = (host_cap(CAP_MISC) & MISC_OFFERED) | NESTED_TIMER_SHIFT | BIT(5);
+	cap[CAP_MISC] = (host_cap(CAP_MISC) & MISC_OFFERED & (c->vmwrite_any ? ~0ull : ~BIT(29))) |
+			NESTED_TIMER_SHIFT | BIT(5);
 	cap[CAP_CR0_FIXED0] = CR0_PE | CR0_PG | CR0_NE;
 	cap[CAP_CR0_FIXED1] = host_cap(CAP_CR0_FIXED1);
 	cap[CAP_CR4_FIXED0] = CR4_VMXE;

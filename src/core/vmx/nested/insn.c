@@ -259,7 +259,7 @@ int nested_handle_vmwrite(struct kvm_vcpu *v)
 		vmcs12_write(v12, (u32)field, val);
 		val = vmcs12_read(v12, vmcs12_fields[nr].encoding);
 		if (vmcs12_fields[nr].shadow != SHADOW_NO)
-			nested_shadow_write(v, vmcs12_fields[nr].encoding, val);
+			nested_shadow_write(v, (unsigned)nr, val);
 		nested_mark_dirty(n, (unsigned)nr, old, val);
 	} else {
 		vmcs12_write(v12, (u32)field, val);

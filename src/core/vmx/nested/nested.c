@@ -101,6 +101,7 @@ int nested_enter_operation(struct kvm_vcpu *v)
 		n->vpid02 = vmx_alloc_vpid(v->kvm);
 	n->last_vpid = 0;
 	n->vmcs02_ready = false;
+	n->shadow_known = false;
 	n->current_vmptr = VMPTR_NONE;
 	n->host_was_64bit = false;
 	n->vmxon = true;

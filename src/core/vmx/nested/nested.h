@@ -39,6 +39,8 @@ struct nested_vmx {
 	struct loaded_vmcs vmcs02;
 	u8 *msr_bitmap02;
 	void *shadow_vmcs; /* the processor's, for L1's VMREADs and VMWRITEs without exit */
+	bool shadow_known; /* in_shadow says what it holds, but for what L1 writes without exit */
+	u64 in_shadow[VMCS_NFIELDS];
 	u16 vpid02, last_vpid;
 
 	/* Written by L1 since vmcs02 was made from it: to be copied at the next entry. */
@@ -148,7 +150,8 @@ void nested_mark_dirty(struct nested_vmx *n, unsigned nr, u64 old, u64 val);
 void nested_mark_all_dirty(struct nested_vmx *n);
 void nested_shadow_to_vmcs12(struct kvm_vcpu *v);
 void nested_vmcs12_to_shadow(struct kvm_vcpu *v);
-void nested_shadow_write(struct kvm_vcpu *v, u32 field, u64 val);
+/* L1's VMWRITE of field @nr has exited. */
+void nested_shadow_write(struct kvm_vcpu *v, unsigned nr, u64 val);
 /* Is @nr one of the guest-state fields that are synchronized only when somebody looks? */
 bool nested_is_rare(unsigned nr);
 /* vmcs02 is current: copies them. */

@@ -92,7 +92,15 @@ void nested_fetch_rare(struct kvm_vcpu *v)
 	load_vmcs_only(v, vmx_of(v)->vmcs01.vmcs);
 }
 
-/* ---- The shadow VMCS ---- */
+/*
+ * What L1 can write without an exit; with kvmless.shadow_read_only=0 what it can read, too. The
+ * conditions are constants for each field but for the parameter.
+ */
+static inline bool copied_from_shadow(const struct kvm_vcpu *v, enum vmcs_shadow how)
+{
+	return how == SHADOW_RW ||
+	       (how == SHADOW_RO && unlikely(!v->kvm->arch->params.kvmless_shadow_read_only));
+}
 
 void nested_shadow_to_vmcs12(struct kvm_vcpu *v)
 {
@@ -102,9 +110,10 @@ void nested_shadow_to_vmcs12(struct kvm_vcpu *v)
 		return;
 	load_vmcs_only(v, n->shadow_vmcs);
 #define VMCS(name, encoding, offset, how)                                 \
-	if (how == SHADOW_RW) {                                           \
+	if (copied_from_shadow(v, how)) {                                 \
 		u64 val = vmcs_read(v, name), old = V12(n->vmcs12, name); \
                                                                           \
+		n->in_shadow[VMCS_NR_##name] = val;                       \
 		if (val != old) {                                         \
 			V12_SET(n->vmcs12, name, val);                    \
 			nested_mark_dirty(n, VMCS_NR_##name, old, val);   \
@@ -115,6 +124,7 @@ void nested_shadow_to_vmcs12(struct kvm_vcpu *v)
 	load_vmcs_only(v, vmx_of(v)->loaded->vmcs);
 }
 
+/* Most fields are what they were: only the others are written. */
 void nested_vmcs12_to_shadow(struct kvm_vcpu *v)
 {
 	struct nested_vmx *n = nested_of(v);
@@ -123,15 +133,22 @@ void nested_vmcs12_to_shadow(struct kvm_vcpu *v)
 	if (!n->shadow_vmcs)
 		return;
 	load_vmcs_only(v, n->shadow_vmcs);
-#define VMCS(name, encoding, offset, how) \
-	if (how != SHADOW_NO)             \
-		vmcs_write(v, name, V12(n->vmcs12, name));
+#define VMCS(name, encoding, offset, how)                                      \
+	if (how != SHADOW_NO) {                                                \
+		u64 val = V12(n->vmcs12, name);                                \
+                                                                               \
+		if (n->in_shadow[VMCS_NR_##name] != val || !n->shadow_known) { \
+			n->in_shadow[VMCS_NR_##name] = val;                    \
+			vmcs_write(v, name, val);                              \
+		}                                                              \
+	}
 #include "spec/vmcs.def"
+	n->shadow_known = true;
 	BUG_ON(sil_vmclear(v->cpu, n->shadow_vmcs) != SIL_VMX_OK);
 	load_vmcs_only(v, vmx_of(v)->loaded->vmcs);
 }
 
-void nested_shadow_write(struct kvm_vcpu *v, u32 field, u64 val)
+void nested_shadow_write(struct kvm_vcpu *v, unsigned nr, u64 val)
 {
 	struct nested_vmx *n = nested_of(v);
 
@@ -139,7 +156,8 @@ void nested_shadow_write(struct kvm_vcpu *v, u32 field, u64 val)
 	if (!n->shadow_vmcs || n->need_shadow_sync)
 		return;
 	load_vmcs_only(v, n->shadow_vmcs);
-	vmcs_write(v, field, val);
+	n->in_shadow[nr] = val;
+	vmcs_write(v, vmcs12_fields[nr].encoding, val);
 	BUG_ON(sil_vmclear(v->cpu, n->shadow_vmcs) != SIL_VMX_OK);
 	load_vmcs_only(v, vmx_of(v)->loaded->vmcs);
 }

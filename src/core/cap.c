@@ -144,6 +144,11 @@ static int enable_manual_dirty_log(struct kvm *kvm, const struct kvm_enable_cap 
 	return 0;
 }
 
+static int enable_dirty_ring(struct kvm *kvm, const struct kvm_enable_cap *cap)
+{
+	return dirty_ring_enable(kvm, cap->args[0]);
+}
+
 static int enable_halt_poll(struct kvm *kvm, const struct kvm_enable_cap *cap)
 {
 	if (cap->flags || cap->args[0] != (u32)cap->args[0])

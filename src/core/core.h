@@ -71,6 +71,8 @@ int vm_set_memory_attributes(struct kvm *kvm, const struct kvm_memory_attributes
 /* Bitmap size in bytes of the slot (as_id << 16 | slot), or -errno. */
 long vm_dirty_bitmap_bytes(struct kvm *kvm, u32 slot);
 int vm_get_dirty_log(struct kvm *kvm, u32 slot, void *bitmap, size_t n);
+/* KVM_RESET_DIRTY_RINGS: how many entries, or -EINVAL. */
+int vm_reset_dirty_rings(struct kvm *kvm);
 int vm_clear_dirty_log(struct kvm *kvm, const struct kvm_clear_dirty_log *log, const void *bitmap,
 		       size_t n);
 int vm_set_tss_addr(struct kvm *kvm, u64 addr);
@@ -116,6 +118,12 @@ void gmem_put(struct gmem *g);
  * owned by the caller for the vCPU's life. Takes a reference on @kvm. -EINVAL, -EEXIST, -ENOMEM as
  * KVM. */
 #define KVM_VCPU_MMAP_PAGES 3
+/* Bytes of the vCPU's file: these, and the dirty ring from page KVM_DIRTY_LOG_PAGE_OFFSET if the VM
+ * has rings; from now on that is settled. @run of vm_create_vcpu has as many. */
+size_t vm_vcpu_file_bytes(struct kvm *kvm);
+/* Around every request on a vCPU's descriptor, by the thread that does it; they nest. */
+void *vcpu_load(struct kvm_vcpu *v);
+void vcpu_put(void *before);
 int vm_create_vcpu(struct kvm *kvm, u32 id, struct kvm_run *run, struct kvm_vcpu **out);
 void kvm_vcpu_put(struct kvm_vcpu *v); /* after the last fd is gone */
 struct kvm *kvm_vcpu_vm(struct kvm_vcpu *v);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "core/core.h"
+#include "core/dirty_ring.h"
 #include "core/regcache.h"
 #include "core/request.h"
 
@@ -78,6 +79,7 @@ struct kvm_vcpu {
 	struct sil_cpu *cpu;
 	struct isa_regs *hw; /* sil_regs(cpu) */
 	struct request_state req;
+	struct dirty_ring dirty_ring;
 	struct lapic *apic;
 	u64 apic_base; /* IA32_APIC_BASE; lapic_set_base. Also without in-core APIC */
 	u64 apic_base_reserved;

@@ -391,7 +391,7 @@ static int set_region_locked(struct kvm *kvm, const struct kvm_userspace_memory_
 				.gmem = gmem,
 				.gmem_hva = gmem ? gmem->hva + mem->guest_memfd_offset : 0,
 				.internal = internal};
-	if (logging) {
+	if (logging && kvm_uses_dirty_bitmap(kvm)) {
 		new->dirty_bitmap = old_bitmap ? old_bitmap : dirty_bitmap_alloc(kvm, new);
 		if (!new->dirty_bitmap) {
 			free(new);
@@ -412,7 +412,7 @@ static int set_region_locked(struct kvm *kvm, const struct kvm_userspace_memory_
 		if (gmem)
 			gmem_put(gmem);
 		free(new);
-	} else if (old_bitmap && !logging) {
+	} else if (old_bitmap && old_bitmap != new->dirty_bitmap) {
 		dirty_bitmap_free(new, old_bitmap);
 	}
 	return r;

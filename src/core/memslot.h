@@ -133,7 +133,7 @@ int gfn_cache_write(struct kvm *kvm, struct gfn_to_hva_cache *c, const void *src
 void memslot_mark_dirty(struct memslot *s, gfn_t gfn); /* any thread, read side */
 static inline bool memslot_dirty_logged(const struct memslot *s)
 {
-	return s->dirty_bitmap != NULL;
+	return s->flags & KVM_MEM_LOG_DIRTY_PAGES;
 }
 
 #endif

@@ -51,8 +51,16 @@ void dirty_bitmap_free(const struct memslot *s, u64 *bitmap)
 void memslot_mark_dirty(struct memslot *s, gfn_t gfn)
 {
 	u64 n = gfn - s->base_gfn, bit = BIT(n % 64);
+	struct dirty_ring *ring = dirty_ring_current();
 	u64 *w;
 
+	if (!memslot_dirty_logged(s))
+		return;
+	if (ring) {
+		dirty_ring_push(ring, (u32)s->as_id << 16 | s->id, n);
+		return;
+	}
+	/* With rings, what no vCPU wrote is told by nobody, as in the kernel. */
 	if (!s->dirty_bitmap)
 		return;
 	w = &s->dirty_bitmap[n / 64];
@@ -60,10 +68,13 @@ void memslot_mark_dirty(struct memslot *s, gfn_t gfn)
 		__atomic_fetch_or(w, bit, __ATOMIC_RELEASE);
 }
 
-/* slots_lock held. -EINVAL, -ENOENT as both ioctls. */
+/* slots_lock held. -ENXIO, -EINVAL, -ENOENT as both ioctls. */
 static int logged_slot(struct kvm *kvm, u32 slot, struct memslot **out)
 {
 	unsigned as = slot >> 16, id = (u16)slot;
+
+	if (!kvm_uses_dirty_bitmap(kvm))
+		return -ENXIO;
 
 	if (as >= KVM_ADDRESS_SPACES || id >= KVM_USER_MEM_SLOTS)
 		return -EINVAL;
@@ -134,7 +145,7 @@ int vm_clear_dirty_log(struct kvm *kvm, const struct kvm_clear_dirty_log *log, c
 
 	pthread_mutex_lock(&kvm->slots_lock);
 	r = logged_slot(kvm, log->slot, &s);
-	if (r == -EINVAL)
+	if (r == -EINVAL || r == -ENXIO)
 		goto out;
 	/* This check comes before that for the slot. */
 	if (first & (BITMAP_BITS - 1)) {

@@ -35,6 +35,7 @@ enum kvm_request {
 	REQ_APF_READY,
 	REQ_CODE_RECHECK, /* sil_code_recheck */
 	REQ_NESTED_EVENT,
+	REQ_DIRTY_RING_FULL,
 	REQ_N,
 };
 _Static_assert(REQ_N <= 64, "one word holds all requests");

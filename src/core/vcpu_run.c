@@ -173,6 +173,8 @@ static int handle_requests(struct kvm_vcpu *v)
 {
 	const struct kvm_x86_ops *ops = v->kvm->ops;
 
+	if (dirty_ring_check_full(v))
+		return 0;
 	if (kvm_check_request(v, REQ_MMU_RELOAD)) {
 		int ret = mmu_reload(v);
 

@@ -318,6 +318,7 @@ int vm_create_vcpu(struct kvm *kvm, u32 id, struct kvm_run *run, struct kvm_vcpu
 	v->id = id;
 	v->idx = kvm->nvcpus;
 	v->run = run;
+	dirty_ring_init(v);
 	v->arch->vcpu = v;
 	v->regs.avail = REGCACHE_ALL;
 	ktimer_init(&v->arch->sil_timer, kvm, sil_timer_fn);

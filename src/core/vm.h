@@ -41,6 +41,8 @@ struct kvm_arch {
 	bool max_vcpu_ids_set;
 	u32 max_halt_poll_ns;
 	u64 manual_dirty_log_protect;
+	u32 dirty_ring_bytes; /* of each vCPU; 0: bitmaps */
+	bool vcpu_file_fixed; /* too late to change that */
 
 	/* Replaced as a whole under kvm->lock; readers are vCPUs outside the guest. */
 	struct msr_filter *msr_filter;

@@ -118,6 +118,7 @@ long ioctl_dispatch(struct kobj *o, u32 req, unsigned long arg)
 	struct ioctl_ctx c = {.obj = o, .vm = o->vm, .arg = arg};
 	enum ioctl_scope scope = by_type[o->type].scope;
 	const struct ioctl_row *row;
+	void *before;
 	long r;
 
 	if (scope == SCOPE_N)
@@ -136,7 +137,9 @@ long ioctl_dispatch(struct kobj *o, u32 req, unsigned long arg)
 		c.vcpu = o->vcpu;
 		c.v = c.vcpu->v;
 		pthread_mutex_lock(&c.vcpu->mutex);
+		before = vcpu_load(c.v);
 		r = call_row(row, &c);
+		vcpu_put(before);
 		pthread_mutex_unlock(&c.vcpu->mutex);
 	} else {
 		r = call_row(row, &c);

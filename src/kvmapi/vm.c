@@ -35,7 +35,7 @@ long api_create_vcpu(struct ioctl_ctx *c)
 	if (!vc)
 		return -ENOMEM;
 	snprintf(name, sizeof(name), "kvm-vcpu:%u", id);
-	vc->bytes = KVM_VCPU_MMAP_PAGES * PAGE_SIZE;
+	vc->bytes = vm_vcpu_file_bytes(c->kvm);
 	fd = kobj_file(name, vc->bytes, true, &map);
 	if (fd < 0) {
 		free(vc);

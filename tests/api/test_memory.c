@@ -227,6 +227,91 @@ static void test_manual_protect(void **state)
 
 /* Deleted under the guest: the same address is MMIO then, and memory again when the slot is back.
  */
+/* A ring of 256 entries, of which 64 are kept free. */
+static void test_dirty_ring(void **state)
+{
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_DIRTY_LOG_RING_ACQ_REL};
+	struct kvm_dirty_log log = {.slot = 1};
+	const u64 offset = KVM_DIRTY_LOG_PAGE_OFFSET * PAGE_SIZE;
+	struct kvm_dirty_gfn *ring;
+	struct test_vm t;
+	u64 bitmap[4];
+	unsigned n;
+	u8 *m = mmap(NULL, 256 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		     0);
+
+	/* Too late, once there is a vCPU */
+	test_vm_create(&t, 0);
+	test_vm_add_vcpu(&t);
+	cap.args[0] = PAGE_SIZE;
+	assert_errno(io(t.vm, KVM_ENABLE_CAP, &cap), EINVAL);
+	assert_errno(io(t.vm, KVM_RESET_DIRTY_RINGS, 0), EINVAL);
+	test_vm_destroy(&t);
+
+	test_vm_create(&t, 0);
+	n = (unsigned)assert_ok(io(t.vm, KVM_CHECK_EXTENSION, KVM_CAP_DIRTY_LOG_RING));
+	assert_int_equal(n, 65536 * sizeof(*ring));
+	cap.args[0] = PAGE_SIZE + 16;
+	assert_errno(io(t.vm, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = PAGE_SIZE / 2;
+	assert_errno(io(t.vm, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = 2 * n;
+	assert_errno(io(t.vm, KVM_ENABLE_CAP, &cap), E2BIG);
+	cap.args[0] = PAGE_SIZE;
+	assert_ok(io(t.vm, KVM_ENABLE_CAP, &cap));
+	assert_errno(io(t.vm, KVM_ENABLE_CAP, &cap), EINVAL);
+	test_vm_add_vcpu(&t);
+	assert_ptr_equal(kvmless_mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE, t.vcpu,
+				      (off_t)offset),
+			 MAP_FAILED);
+	assert_ptr_equal(kvmless_mmap(NULL, PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, t.vcpu,
+				      (off_t)offset),
+			 MAP_FAILED);
+	ring = kvmless_mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, t.vcpu,
+			    (off_t)offset);
+	assert_ptr_not_equal(ring, MAP_FAILED);
+
+	set_region(t.vm, 1, KVM_MEM_LOG_DIRTY_PAGES, 0x400000, 256 * PAGE_SIZE, m);
+	log.dirty_bitmap = bitmap;
+	assert_errno(io(t.vm, KVM_GET_DIRTY_LOG, &log), ENXIO);
+	test_vm_start(&t, MODE_LONG, touch);
+	for (n = 0; n < 192; n++) {
+		run_touch(&t, 0x400000 + (255 - n) * PAGE_SIZE, true);
+		/* The last one fills it, so that its HLT is not reached. */
+		if (n < 191)
+			test_run_to_hlt(&t);
+		else
+			assert_int_equal(test_run(&t), KVM_EXIT_DIRTY_RING_FULL);
+		assert_int_equal(ring[n].flags, KVM_DIRTY_GFN_F_DIRTY);
+		assert_int_equal(ring[n].slot, 1);
+		assert_int_equal(ring[n].offset, 255 - n);
+	}
+	/* Not twice, and not what is only read */
+	assert_int_equal(ring[192].flags, 0);
+	assert_int_equal(test_run(&t), KVM_EXIT_DIRTY_RING_FULL);
+	/* In order only: the second is not looked at before the first is collected */
+	ring[1].flags |= KVM_DIRTY_GFN_F_RESET;
+	assert_int_equal(assert_ok(io(t.vm, KVM_RESET_DIRTY_RINGS, 0)), 0);
+	ring[0].flags |= KVM_DIRTY_GFN_F_RESET;
+	assert_int_equal(assert_ok(io(t.vm, KVM_RESET_DIRTY_RINGS, 0)), 2);
+	assert_int_equal(ring[0].flags | ring[1].flags, 0);
+	test_run_to_hlt(&t);
+	/* The one that was collected is logged again, another is not. */
+	run_touch(&t, 0x400000 + 254 * PAGE_SIZE, true);
+	test_run_to_hlt(&t);
+	assert_int_equal(ring[192].flags, KVM_DIRTY_GFN_F_DIRTY);
+	assert_int_equal(ring[192].offset, 254);
+	run_touch(&t, 0x400000 + 253 * PAGE_SIZE, true);
+	test_run_to_hlt(&t);
+	assert_int_equal(ring[193].flags, 0);
+	/* Nonsense from the program is not followed. */
+	ring[2] = (struct kvm_dirty_gfn){KVM_DIRTY_GFN_F_RESET, 0x50007, ~0ull};
+	assert_int_equal(assert_ok(io(t.vm, KVM_RESET_DIRTY_RINGS, 0)), 1);
+	kvmless_munmap(ring, PAGE_SIZE);
+	test_vm_destroy(&t);
+	munmap(m, 256 * PAGE_SIZE);
+}
+
 static void test_delete(void **state)
 {
 	struct test_vm t;
@@ -299,10 +384,11 @@ static void test_many_vcpus(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_slots),	       cmocka_unit_test(test_many_slots),
-		cmocka_unit_test(test_many_vcpus),     cmocka_unit_test(test_unmapped),
-		cmocka_unit_test(test_readonly),       cmocka_unit_test(test_dirty_log),
-		cmocka_unit_test(test_manual_protect), cmocka_unit_test(test_delete),
+		cmocka_unit_test(test_slots),	   cmocka_unit_test(test_many_slots),
+		cmocka_unit_test(test_many_vcpus), cmocka_unit_test(test_unmapped),
+		cmocka_unit_test(test_readonly),   cmocka_unit_test(test_dirty_log),
+		cmocka_unit_test(test_dirty_ring), cmocka_unit_test(test_manual_protect),
+		cmocka_unit_test(test_delete),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,14 +48,14 @@ def check(good, text):
 class Machine:
     """One QEMU with its serial port in a file and its monitor (QMP) on a socket."""
 
-    def __init__(self, tmp, options, memory="512", name="a"):
+    def __init__(self, tmp, options, memory="512", name="a", accel="kvm"):
         self.serial = os.path.join(tmp, "serial-" + name)
         self.output = os.path.join(tmp, "output-" + name)
         path = os.path.join(tmp, "qmp-" + name)
         with open(self.output, "w") as out:
             self.process = subprocess.Popen(
                 [kvmless, "run"] + engine +
-                ["--", QEMU, "-accel", "kvm", "-m", memory, "-display", "none", "-monitor", "none",
+                ["--", QEMU, "-accel", accel, "-m", memory, "-display", "none", "-monitor", "none",
                  "-serial", "file:" + self.serial, "-qmp", f"unix:{path},server,nowait"] + options,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
         self.monitor = socket.socket(socket.AF_UNIX)
@@ -334,11 +334,11 @@ def powerdown(tmp):
         m.close()
 
 
-def migrate(tmp):
+def migrate(tmp, accel="kvm"):
     """To a file while the guest runs, and back in another process."""
     path = os.path.join(tmp, "state")
     options = ["-M", "q35", "-smp", "2"]
-    m = machine(tmp, options, COUNT)
+    m = machine(tmp, options, COUNT, accel=accel)
     try:
         m.wait_for("tick-3")
         m.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 30})
@@ -354,7 +354,7 @@ def migrate(tmp):
         m.wait_end()
     finally:
         m.close()
-    m = machine(tmp, options + ["-incoming", "exec:cat " + path], COUNT, name="b")
+    m = machine(tmp, options + ["-incoming", "exec:cat " + path], COUNT, name="b", accel=accel)
     try:
         m.wait_for(f"tick-{before + 5}\n")
         check("tick-1\n" not in m.log(), "the guest started anew")
@@ -362,6 +362,11 @@ def migrate(tmp):
         m.wait_end()
     finally:
         m.close()
+
+
+def migrate_ring(tmp):
+    """The same where the dirty ring, not the bitmaps, says what has changed."""
+    migrate(tmp, "kvm,dirty-ring-size=1024")
 
 
 def vga(tmp):
@@ -382,7 +387,7 @@ def vga(tmp):
 
 
 CASES = [disk_ahci, disk_virtio, disk_ide, smp, split_smp, models, monitor, reset, powerdown,
-         migrate, vga, hidden]
+         migrate, migrate_ring, vga, hidden]
 
 
 def main():

@@ -9,6 +9,7 @@
 #include <time.h>
 
 GUEST(spin, ".code64\n1: inc %rax\n jmp 1b");
+GUEST(count, ".code64\n1: incl 0x60000\n jmp 1b");
 GUEST(halt, ".code64\n1: sti\n hlt\n jmp 1b");
 
 static int kick_fd = -1;
@@ -301,11 +302,12 @@ static void test_close_running(void **state)
 	int second;
 
 	test_vm_create(&t, 0);
-	test_vm_start(&t, MODE_LONG, spin);
+	test_vm_start(&t, MODE_LONG, count);
 	second = dup(t.vcpu);
 	r.vcpu = t.vcpu;
 	pthread_create(&thread, NULL, run_thread, &r);
-	sleep_ms(10);
+	while (!*(volatile u32 *)(t.mem + 0x60000)) /* it is in KVM_RUN */
+		sleep_ms(1);
 	kvmless_close(t.vcpu);
 	kvmless_close(t.vm);
 	sleep_ms(10);

@@ -2,6 +2,7 @@
 /* kvmless boot: the small VMM over libkvmless. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@ struct boot_options {
 	struct vmm_options vmm;
 	struct common_options common;
 	bool stats;
+	char *record;
 	const char *stats_file; /* NULL: stderr, as text */
 	struct timespec start;
 };
@@ -48,6 +50,13 @@ static void help(FILE *f)
 		"usage: kvmless boot [options] KERNEL\n"
 		"Boots a Linux bzImage, an ELF kernel (PVH or vmlinux) or a multiboot image.\n\n"
 		"%s%s"
+		"  --deterministic   one vCPU whose time is its retired instructions: the run "
+		"repeats\n"
+		"                    exactly\n"
+		"  --record FILE[,EVERY[,FROM]]\n"
+		"                    with --deterministic: the vCPU's state at every exit and "
+		"every\n"
+		"                    EVERY instructions, to compare two runs (tests/lockstep)\n"
 		"  --stats[=FILE]    at the end, print counters; to FILE as JSON\n\n"
 		"The console is on the terminal; Ctrl-A x quits, Ctrl-A Ctrl-A sends one.\n"
 		"Exit status: 0 power-off or reboot, the byte a guest writes to port 0xf4, %d a "
@@ -84,6 +93,24 @@ static void at_end(void *opaque, int vm_fd, const int *vcpu_fds, unsigned ncpus)
 		fclose(f);
 }
 
+/* FILE[,EVERY[,FROM]] */
+static int start_record(char *arg)
+{
+	char *comma = strchr(arg, ',');
+	unsigned long every = 0, from = 0;
+
+	if (comma) {
+		*comma = 0;
+		every = strtoul(comma + 1, &comma, 0);
+		if (*comma == ',')
+			from = strtoul(comma + 1, &comma, 0);
+	}
+	if (!kvmless_record(arg, every, from))
+		return 0;
+	vmm_error("--record: '%s': %s", arg, strerror(errno));
+	return -1;
+}
+
 static int parse(struct boot_options *o, int argc, char **argv)
 {
 	int n;
@@ -97,6 +124,17 @@ static int parse(struct boot_options *o, int argc, char **argv)
 			o->stats = true;
 			o->stats_file = argv[i][7] ? argv[i] + 8 : NULL;
 			n = 1;
+			continue;
+		}
+		if (!strcmp(argv[i], "--deterministic")) {
+			o->vmm.deterministic = true;
+			kvmless_param_set("kvmless.deterministic", "1");
+			n = 1;
+			continue;
+		}
+		if (!strcmp(argv[i], "--record") && i + 1 < argc) {
+			o->record = argv[i + 1];
+			n = 2;
 			continue;
 		}
 		n = common_parse(&o->common, argc - i, argv + i);
@@ -126,6 +164,12 @@ int cmd_boot(int argc, char **argv)
 		return r < 0 ? VMM_USAGE : 0;
 	o.vmm.opaque = &o;
 	o.vmm.interactive = isatty(STDIN_FILENO);
+	if (o.vmm.deterministic && o.vmm.cpus != 1) {
+		fprintf(stderr, "kvmless boot: --deterministic is for one processor\n");
+		return VMM_USAGE;
+	}
+	if (o.record && start_record(o.record))
+		return VMM_USAGE;
 	if (o.common.trace) {
 		trace_prepare(o.common.trace);
 		if (kvmless_trace(o.common.trace)) {
@@ -136,5 +180,6 @@ int cmd_boot(int argc, char **argv)
 	clock_gettime(CLOCK_MONOTONIC, &o.start);
 	r = vmm_run(&o.vmm);
 	kvmless_trace(NULL);
+	kvmless_record(NULL, 0, 0);
 	return r;
 }

@@ -51,7 +51,11 @@ u64 kvm_machine_tsc_to_ns(const struct kvm *kvm, u64 tsc)
 
 u64 kvm_now_ns(const struct kvm *kvm)
 {
-	return kvm->clock.native ? kvm_machine_tsc_to_ns(kvm, counter_read()) : monotonic_ns();
+	const struct kvm_clock *c = &kvm->clock;
+
+	if (unlikely(c->deterministic))
+		return c->base_ns + (c->cpu ? sil_cpu_retired(c->cpu) : 0);
+	return c->native ? kvm_machine_tsc_to_ns(kvm, counter_read()) : monotonic_ns();
 }
 
 u64 kvm_machine_tsc(const struct kvm *kvm)

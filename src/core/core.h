@@ -181,6 +181,17 @@ int vcpu_pre_fault_memory(struct kvm_vcpu *v, struct kvm_pre_fault_memory *range
 int vcpu_get_nested_state(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size);
 int vcpu_set_nested_state(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 size);
 
+/*
+ * Records of deterministic runs, for comparing two: the state at every VM exit, and at every @every
+ * instructions (0: never) from the @from-th on.
+ */
+struct kvm_record {
+	u64 count, reason, qualification, rip, rflags, cr0, cr2, cr3, cr4, gpr[16], xmm0[2];
+};
+/* Of all VMs of the process. 0 or -errno; -EBUSY. Before the vCPUs run. */
+int kvm_record_start(const char *path, u64 every, u64 from);
+void kvm_record_stop(void);
+
 /* ---- What happened: for --stats, --explain, state dumps
  * ------------------------------------------ */
 

@@ -33,6 +33,12 @@ struct kvm_clock {
 	bool native; /* the counter is the machine's */
 	u32 khz;
 	u64 ns_of_tick, ticks_of_ns; /* fixed point */
+	/* kvmless.deterministic: the time is this and a nanosecond an instruction of the one vCPU.
+	 */
+	bool deterministic;
+	u64 base_ns;
+	struct sil_cpu *cpu;
+	u64 random; /* state of the generator */
 };
 
 struct kvm {

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/deterministic.h"
 #include "core/irqchip/irqchip.h"
 #include "core/memslot.h"
 #include "core/pv.h"
@@ -97,10 +98,12 @@ void kvm_guest_time_update(struct kvm_vcpu *v)
 	vcpu_write_guest(v, gpa, &t.version, sizeof(t.version));
 }
 
-static u64 realtime_ns(void)
+static u64 realtime_ns(struct kvm *kvm)
 {
 	struct timespec ts;
 
+	if (kvm->clock.deterministic)
+		return DETERMINISTIC_EPOCH * 1000000000ull + kvm_now_ns(kvm);
 	clock_gettime(CLOCK_REALTIME, &ts);
 	return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
 }
@@ -116,7 +119,7 @@ static void write_wall_clock(struct kvm_vcpu *v, gpa_t gpa)
 	version = version | 1;
 	if (vcpu_write_guest(v, gpa, &version, sizeof(version)))
 		return;
-	boot = realtime_ns() - kvm_get_kvmclock_ns(v->kvm);
+	boot = realtime_ns(v->kvm) - kvm_get_kvmclock_ns(v->kvm);
 	wc.sec = (u32)(boot / 1000000000);
 	wc.nsec = (u32)(boot % 1000000000);
 	wc.version = version + 1;
@@ -135,7 +138,7 @@ int vm_set_clock(struct kvm *kvm, const struct kvm_clock_data *d)
 	if (d->flags & ~(u32)KVM_CLOCK_VALID_FLAGS)
 		return -EINVAL;
 	if (d->flags & KVM_CLOCK_REALTIME) {
-		u64 now = realtime_ns();
+		u64 now = realtime_ns(kvm);
 
 		/* Time that passed since the value was taken, e.g. while the VM was on its way. */
 		if (now > d->realtime)
@@ -163,7 +166,7 @@ int vm_get_clock(struct kvm *kvm, struct kvm_clock_data *d)
 	now = kvm_now_ns(kvm);
 	d->clock = ka->clock_base_value + now - ka->clock_base_ns;
 	pthread_mutex_unlock(&ka->tsc_lock);
-	d->realtime = realtime_ns();
+	d->realtime = realtime_ns(kvm);
 	d->host_tsc = kvm_ns_to_machine_tsc(kvm, now);
 	d->flags = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
 	return 0;
@@ -194,6 +197,11 @@ static u64 thread_run_delay(void)
 	return delay;
 }
 
+static u64 run_delay(const struct kvm_vcpu *v)
+{
+	return v->kvm->clock.deterministic ? 0 : thread_run_delay();
+}
+
 #define STEAL_PERIOD_NS 10000000
 
 static gpa_t steal_gpa(const struct kvm_vcpu *v)
@@ -212,7 +220,7 @@ void kvm_steal_time_update(struct kvm_vcpu *v)
 	kvm_steal_time_clear_preempted(v);
 	if (vcpu_read_guest(v, steal_gpa(v), &st, sizeof(st)))
 		return;
-	delay = thread_run_delay();
+	delay = run_delay(v);
 	st.version = (st.version | 1) + 2;
 	vcpu_write_guest(v, steal_gpa(v) + offsetof(struct kvm_steal_time, version), &st.version,
 			 4);
@@ -311,7 +319,7 @@ int pv_set_msr(struct kvm_vcpu *v, struct msr_access *m)
 			return -EINVAL;
 		pv->steal_msr = m->data;
 		if (m->data & KVM_MSR_ENABLED) {
-			pv->steal_last = thread_run_delay();
+			pv->steal_last = run_delay(v);
 			kvm_make_request(v, REQ_STEAL_UPDATE);
 		}
 		return 0;

@@ -140,15 +140,9 @@ static void program_timer(struct service *s)
 	timerfd_settime(s->timerfd, TFD_TIMER_ABSTIME, &its, NULL);
 }
 
-static void run_timers(struct service *s)
+/* What is due. Lock held, but not while a callback runs. */
+static void run_due(struct service *s)
 {
-	u64 expirations;
-
-	/* Not blocking: the descriptor may have been programmed anew since it fired. */
-	if (read(s->timerfd, &expirations, sizeof(expirations)) < 0)
-		expirations = 0;
-	pthread_mutex_lock(&s->lock);
-	s->programmed_ns = KTIMER_NEVER;
 	while (s->heap && !s->stopping) {
 		struct ktimer *t = s->heap;
 
@@ -163,7 +157,36 @@ static void run_timers(struct service *s)
 		s->running = NULL;
 		pthread_cond_broadcast(&s->idle);
 	}
+}
+
+static void run_timers(struct service *s)
+{
+	u64 expirations;
+
+	/* Not blocking: the descriptor may have been programmed anew since it fired. */
+	if (read(s->timerfd, &expirations, sizeof(expirations)) < 0)
+		expirations = 0;
+	pthread_mutex_lock(&s->lock);
+	s->programmed_ns = KTIMER_NEVER;
+	run_due(s);
 	program_timer(s);
+	pthread_mutex_unlock(&s->lock);
+}
+
+u64 service_next_timer(struct service *s)
+{
+	u64 ns;
+
+	pthread_mutex_lock(&s->lock);
+	ns = s->heap ? s->heap->expires_ns : KTIMER_NEVER;
+	pthread_mutex_unlock(&s->lock);
+	return ns;
+}
+
+void service_run_timers(struct service *s)
+{
+	pthread_mutex_lock(&s->lock);
+	run_due(s);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -261,11 +284,15 @@ void ktimer_arm(struct ktimer *t, u64 expires_ns)
 	t->expires_ns = expires_ns;
 	if (expires_ns != KTIMER_NEVER) {
 		s->heap = heap_meld(s->heap, t);
+		/* Then the vCPU runs them: core/deterministic.h. */
+		if (s->kvm->clock.deterministic)
+			goto out;
 		start_thread(s);
 		/* The thread programs it by itself when it has run what is due. */
 		if (s->heap == t && !on_service_thread(s))
 			program_timer(s);
 	}
+out:
 	pthread_mutex_unlock(&s->lock);
 }
 

@@ -40,6 +40,11 @@ int fd_watch_add(struct fd_watch *w, struct kvm *kvm);
 /* Returns when the callback is not running (at once if called from it). */
 void fd_watch_del_sync(struct fd_watch *w);
 
+/* For deterministic runs, which have no thread for timers: when the next one is due, and to run
+ * those that are. The vCPU's thread. */
+u64 service_next_timer(struct service *s);
+void service_run_timers(struct service *s);
+
 int service_create(struct kvm *kvm, struct service **out);
 void service_stop(struct service *s);
 

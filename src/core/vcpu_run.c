@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "core/deterministic.h"
 #include "core/emulate/emulate.h"
 #include "core/irqchip/irqchip.h"
 #include "core/mmu/mmu.h"
@@ -84,7 +85,7 @@ static bool halt_poll(struct kvm_vcpu *v, u64 start)
 {
 	u64 budget = v->kvm->arch->max_halt_poll_ns, now = start;
 
-	if (!budget || v->mp_state != KVM_MP_STATE_HALTED)
+	if (!budget || v->kvm->clock.deterministic || v->mp_state != KVM_MP_STATE_HALTED)
 		return false;
 	kvm_stat_inc(v, halt_attempted_poll);
 	do {
@@ -122,6 +123,8 @@ static int vcpu_sleep(struct kvm_vcpu *v)
 									 : ~0ull;
 		if (is_guest_mode(v))
 			deadline = MIN(deadline, v->kvm->ops->nested->timer_expires_ns(v));
+		if (unlikely(v->kvm->clock.deterministic) && deterministic_skip(v, deadline))
+			continue;
 		ret = vcpu_wait(v, seen, deadline);
 		if (ret)
 			break;
@@ -239,6 +242,8 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 	enum exit_fastpath fast;
 	int ret;
 
+	if (unlikely(v->kvm->clock.deterministic))
+		deterministic_before_entry(v);
 	if (v->apic)
 		lapic_sync(v);
 	if (unlikely(kvm_request_pending(&v->req))) {
@@ -285,6 +290,8 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 	v->arch->ran = true;
 	fast = ops->vcpu_run(v);
 	vcpu_leave_guest_mode(v);
+	if (unlikely(v->kvm->clock.deterministic))
+		deterministic_after_exit(v);
 	lapic_pv_eoi_from_guest(v);
 	kvm_stat_inc(v, exits);
 	return ops->handle_exit(v, fast);

@@ -8,6 +8,7 @@
 #include "base/guard.h"
 #include "core/clock.h"
 #include "core/cpuid.h"
+#include "core/deterministic.h"
 #include "core/emulate/emulate.h"
 #include "core/gmem.h"
 #include "core/irqchip/irqchip.h"
@@ -61,14 +62,21 @@ static u64 host_random(void *opaque)
 
 u64 kvm_random(struct kvm *kvm)
 {
+	if (kvm->clock.deterministic)
+		return deterministic_random(kvm);
 	return host_random(kvm);
+}
+
+static u64 machine_random(void *opaque)
+{
+	return kvm_random(opaque);
 }
 
 static const struct sil_host sil_host = {
 	.tsc = host_tsc,
 	.arm_timer = host_arm_timer,
 	.owns_hva = kvm_owns_hva,
-	.random = host_random,
+	.random = machine_random,
 };
 
 /* ---- VM ---- */
@@ -109,6 +117,7 @@ static int vm_create_machine(struct kvm *kvm)
 		.engine = (enum sil_engine)kvm->arch->params.kvmless_engine,
 		.tsc_khz = kvm->clock.khz,
 		.code_cache_mb = (u32)kvm->arch->params.kvmless_code_cache_mb,
+		.exact_stops = kvm->clock.deterministic,
 		.tlb_sticky = kvm->arch->params.kvmless_tlb_sticky,
 		.host = &sil_host,
 		.host_opaque = kvm,
@@ -137,7 +146,10 @@ int kvm_create_vm(unsigned long type, struct kvm **out)
 	kvm->refs = 1;
 	kvm->type = type;
 	params_snapshot(&ka->params);
-	kvm_clock_init(kvm, ka->params.kvmless_tsc_khz);
+	if (ka->params.kvmless_deterministic)
+		deterministic_init(kvm);
+	else
+		kvm_clock_init(kvm, ka->params.kvmless_tsc_khz);
 	ka->default_tsc_khz = kvm->clock.khz;
 	ka->trace_vm = trace_new_vm();
 	ka->guest_can_read_msr_platform_info = true;
@@ -197,6 +209,7 @@ static void vcpu_free(struct kvm_vcpu *v)
 	emul_free(v);
 	mmu_vcpu_free(v);
 	kvm->ops->vcpu_free(v);
+	kvm->clock.cpu = NULL;
 	sil_cpu_destroy(v->cpu);
 	cpuid_vcpu_free(v);
 	free(v->arch);
@@ -250,6 +263,8 @@ static int vcpu_create_parts(struct kvm_vcpu *v)
 	if (ret)
 		return ret;
 	v->hw = sil_regs(v->cpu);
+	if (kvm->clock.deterministic)
+		kvm->clock.cpu = v->cpu;
 	ret = kvm->ops->vcpu_create(v);
 	if (ret)
 		goto err_cpu;
@@ -273,6 +288,7 @@ err_mmu:
 err_vendor:
 	kvm->ops->vcpu_free(v);
 err_cpu:
+	kvm->clock.cpu = NULL;
 	sil_cpu_destroy(v->cpu);
 	return ret;
 }
@@ -322,7 +338,7 @@ int vm_create_vcpu(struct kvm *kvm, u32 id, struct kvm_run *run, struct kvm_vcpu
 	v->arch->vcpu = v;
 	v->regs.avail = REGCACHE_ALL;
 	ktimer_init(&v->arch->sil_timer, kvm, sil_timer_fn);
-	ret = vcpu_create_parts(v);
+	ret = kvm->clock.deterministic && kvm->nvcpus ? -EINVAL : vcpu_create_parts(v);
 	if (ret)
 		goto err_arch;
 	vcpu_first_state(v);

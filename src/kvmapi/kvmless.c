@@ -214,6 +214,14 @@ __export int kvmless_trace(const char *path)
 	return 0;
 }
 
+__export int kvmless_record(const char *path, unsigned long every, unsigned long from)
+{
+	if (path)
+		return fail(kvm_record_start(path, every, from));
+	kvm_record_stop();
+	return 0;
+}
+
 __export int kvmless_param_set(const char *name, const char *value)
 {
 	return fail(param_set(name, value));

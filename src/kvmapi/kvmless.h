@@ -90,6 +90,13 @@ void kvmless_log(kvmless_log_fn *sink, void *opaque, enum kvmless_log_level max_
 int kvmless_trace(const char *path);
 
 /*
+ * Writes the state of the vCPU at every VM exit to @path, and at every @every instructions (0: not)
+ * from the @from-th on, if kvmless.deterministic is set: struct kvm_record of core/core.h, 27 words
+ * of 64 bits. NULL ends it. Two runs of one program can be compared so. EBUSY: it is on.
+ */
+int kvmless_record(const char *path, unsigned long every, unsigned long from);
+
+/*
  * Parameters by "module.name", those of the kernel's modules and ours ("kvm_intel.ept",
  * "kvmless.engine"). A VM keeps those of its creation. ENOENT: no such parameter; EINVAL: not a
  * value for it.

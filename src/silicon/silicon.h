@@ -45,6 +45,7 @@ struct sil_config {
 	u32 tsc_khz;
 	u32 code_cache_mb; /* room for translated code; 0: 64 */
 	bool tlb_sticky;   /* entries live as long as the architecture allows */
+	bool exact_stops;  /* sil_cpu_stop_at is going to be used: costs the translator its links */
 	const struct sil_host *host;
 	void *host_opaque;
 };
@@ -77,6 +78,15 @@ void sil_cpu_unkick(struct sil_cpu *cpu);
 void sil_cpu_timer(struct sil_cpu *cpu);
 /* Posted-interrupt notification or other reason to look at the virtual-APIC state. Any thread. */
 void sil_cpu_notify(struct sil_cpu *cpu);
+
+/*
+ * For runs that repeat exactly (config.exact_stops). Instructions retired by @cpu, exact also
+ * within struct sil_host's functions; and where the guest is to exit with EXTERNAL_INTERRUPT,
+ * before the instruction that would be the first beyond @count; ~0: nowhere. Holds for one exit.
+ * Owner thread.
+ */
+u64 sil_cpu_retired(const struct sil_cpu *cpu);
+void sil_cpu_stop_at(struct sil_cpu *cpu, u64 count);
 
 /* ---- Coherence with writers that are not processors -------------------------------------------
  */

@@ -7,6 +7,9 @@
 #include "base/bits.h"
 #include "vmm/vmm.h"
 
+/* 2026-01-01 00:00 UTC; the same as core/deterministic.h has. */
+#define DETERMINISTIC_TIME 1767225600
+
 static u8 to_bcd(int v)
 {
 	return v / 10 << 4 | v % 10;
@@ -16,7 +19,7 @@ static u8 to_bcd(int v)
 static u8 rtc_read(struct vmm *vmm)
 {
 	u64 below_16m = MIN(vmm->low_size, 16ull << 20), above = vmm->low_size - below_16m;
-	time_t now = time(NULL);
+	time_t now = vmm->opt->deterministic ? DETERMINISTIC_TIME : time(NULL);
 	struct tm tm;
 
 	gmtime_r(&now, &tm);

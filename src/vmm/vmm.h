@@ -27,6 +27,7 @@ extern const struct kvm_sys kvm_sys_native;
 #define VMM_MAX_DISKS 8
 
 struct vmm_options {
+	bool deterministic; /* the RTC does not tell the time */
 	const struct kvm_sys *sys;
 	const char *kernel, *initrd, *append;
 	const char *disk[VMM_MAX_DISKS];

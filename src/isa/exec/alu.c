@@ -260,7 +260,7 @@ static void product(struct isa_cpu *c, unsigned size, u64 lo, u64 hi, bool carry
 		reg_set(c, RAX, size, lo);
 		reg_set(c, RDX, size, hi);
 	}
-	cc_cf_of(c, size, lo, carry, carry);
+	cc_product(c, size, lo, carry);
 }
 
 void exec_mul(struct isa_cpu *c, const struct isa_insn *i)
@@ -296,7 +296,7 @@ void exec_imul(struct isa_cpu *c, const struct isa_insn *i)
 	}
 	p = (__int128)(s64)a * (s64)b;
 	r = (u64)p;
-	cc_cf_of(c, size, r, p != (s64)sign_extend(r, bits), p != (s64)sign_extend(r, bits));
+	cc_product(c, size, r, p != (s64)sign_extend(r, bits));
 	reg_set(c, i->o[0].reg, size, r);
 }
 

@@ -84,6 +84,15 @@ static __always_inline_ u64 alu_not(struct isa_cpu *c, unsigned size, u64 a, u64
 	return ~a;
 }
 
+/* ---- Flags that are nobody's rule: undefined.c -------------------------------------------------
+ */
+
+struct isa_undefined {
+	u32 shift_af;	/* after shifts by more than 0: CC_AF or 0 */
+	bool mul_keeps; /* MUL and IMUL leave PF, AF, ZF and SF as they were */
+};
+extern struct isa_undefined isa_undefined;
+
 /* ---- Flags by hand -----------------------------------------------------------------------------
  */
 
@@ -101,6 +110,20 @@ static __always_inline_ void cc_only_cf_of(struct isa_cpu *c, bool cf, bool of)
 	c->cc_aux |= (cf ? (u32)CC_CARRY : 0) | (cf != of ? (u32)CC_CARRY2 : 0);
 }
 
+static __always_inline_ void cc_product(struct isa_cpu *c, unsigned size, u64 r, bool carry)
+{
+	if (isa_undefined.mul_keeps)
+		cc_only_cf_of(c, carry, carry);
+	else
+		cc_cf_of(c, size, r, carry, carry);
+}
+
+static __always_inline_ void cc_shift(struct isa_cpu *c, unsigned size, u64 r, bool cf, bool of)
+{
+	cc_cf_of(c, size, r, cf, of);
+	c->cc_aux |= isa_undefined.shift_af;
+}
+
 /* ---- Shifts (SDM vol. 2B, SAL/SAR/SHL/SHR); the count is masked and not zero
  * ------------------------ */
 
@@ -110,7 +133,7 @@ static __always_inline_ u64 alu_shl(struct isa_cpu *c, unsigned size, u64 a, u64
 	u64 r = a << n;
 	bool cf = n <= bits ? a >> (bits - n) & 1 : false;
 
-	cc_cf_of(c, size, r, cf, cf ^ (r >> (bits - 1) & 1));
+	cc_shift(c, size, r, cf, cf ^ (r >> (bits - 1) & 1));
 	return r;
 }
 
@@ -122,7 +145,7 @@ static __always_inline_ u64 alu_shr(struct isa_cpu *c, unsigned size, u64 a, u64
 	a = mask_size(a, size);
 	r = a >> n;
 	/* OF after a shift by one is the old sign; processors compute the same for other counts. */
-	cc_cf_of(c, size, r, a >> (n - 1) & 1, n == 1 ? a >> (bits - 1) : 0);
+	cc_shift(c, size, r, a >> (n - 1) & 1, n == 1 ? a >> (bits - 1) : 0);
 	return r;
 }
 
@@ -131,7 +154,7 @@ static __always_inline_ u64 alu_sar(struct isa_cpu *c, unsigned size, u64 a, u64
 	s64 s = (s64)sign_extend(a, size * 8);
 	u64 r = (u64)(s >> n);
 
-	cc_cf_of(c, size, r, s >> (n - 1) & 1, 0);
+	cc_shift(c, size, r, s >> (n - 1) & 1, 0);
 	return r;
 }
 

@@ -110,7 +110,7 @@ static u64 shld(struct isa_cpu *c, unsigned size, u64 a, u64 arg)
 		r = mask_size(a << n | mask_size(d->src, size) >> (bits - n), size);
 		cf = a >> (bits - n) & 1;
 	}
-	cc_cf_of(c, size, r, cf, (r ^ a) >> (bits - 1) & 1);
+	cc_shift(c, size, r, cf, (r ^ a) >> (bits - 1) & 1);
 	return r;
 }
 
@@ -133,7 +133,7 @@ static u64 shrd(struct isa_cpu *c, unsigned size, u64 a, u64 arg)
 		r = mask_size(a >> n | d->src << (bits - n), size);
 		cf = a >> (n - 1) & 1;
 	}
-	cc_cf_of(c, size, r, cf, (r ^ a) >> (bits - 1) & 1);
+	cc_shift(c, size, r, cf, (r ^ a) >> (bits - 1) & 1);
 	return r;
 }
 

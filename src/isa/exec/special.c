@@ -240,7 +240,7 @@ HANDLER(imul_r4)
 {
 	s64 p = (s64)(s32)R0(4) * (s32)R1(4);
 
-	cc_cf_of(c, 4, (u64)p, p != (s32)p, p != (s32)p);
+	cc_product(c, 4, (u64)p, p != (s32)p);
 	reg_set(c, i->o[0].reg, 4, (u64)p);
 }
 
@@ -249,7 +249,7 @@ HANDLER(imul_r8)
 	s64 p;
 	bool o = __builtin_mul_overflow((s64)R0(8), (s64)R1(8), &p);
 
-	cc_cf_of(c, 8, (u64)p, o, o);
+	cc_product(c, 8, (u64)p, o);
 	c->r.gpr[i->o[0].reg] = (u64)p;
 }
 

@@ -210,6 +210,7 @@ struct sil_cpu {
 	bool mem_error_pending; /* the guard caught it; to be raised */
 	bool mem_locked;	/* this cpu holds m->split_lock */
 
+	u64 stop_at; /* see sil_cpu_stop_at; ~0: nowhere */
 	/* End of the block being run; 0 makes the engine stop after this instruction. */
 	const struct isa_insn *volatile block_end;
 	/* First instruction of it that counters.instructions does not include yet. */

@@ -219,6 +219,16 @@ void cpu_request(struct sil_cpu *cpu, u32 bits)
 	errno = err;
 }
 
+u64 sil_cpu_retired(const struct sil_cpu *cpu)
+{
+	return cpu->n.instructions + (cpu->c.insn ? (u64)(cpu->c.insn - cpu->block_first) : 0);
+}
+
+void sil_cpu_stop_at(struct sil_cpu *cpu, u64 count)
+{
+	cpu->stop_at = count;
+}
+
 /* HLT, shutdown, wait-for-SIPI: until some request comes. */
 static void wait_inactive(struct sil_cpu *cpu)
 {

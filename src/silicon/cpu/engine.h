@@ -11,6 +11,11 @@ struct block;
 void engine_boundary(struct sil_cpu *cpu);
 /* #DB with the DR6 bits @dr6; @fault: of an instruction breakpoint, else a trap. */
 __noreturn void engine_raise_db(struct sil_cpu *cpu, u64 dr6, bool fault);
+/* Would @n instructions more be too many for sil_cpu_stop_at? Then interp_step is to be called. */
+static inline bool engine_must_step(const struct sil_cpu *cpu, unsigned n)
+{
+	return unlikely(cpu->n.instructions + n > cpu->stop_at);
+}
 /* A read-modify-write on a code page has completed. */
 void engine_rmw_done(struct sil_cpu *cpu);
 /* c.insn did not complete: RIP back to it, and what it has held is released. */

@@ -86,7 +86,7 @@ int sil_cpu_create(struct sil_machine *m, struct sil_cpu **out)
 	cpu = aligned_alloc(64, align_up(sizeof(*cpu), 64));
 	if (!cpu)
 		return -ENOMEM;
-	*cpu = (struct sil_cpu){.m = m};
+	*cpu = (struct sil_cpu){.m = m, .stop_at = ~0ull};
 	cpu->c.ops = m->virt->isa;
 	cpu->world.apic_page = SIL_NO_PAGE;
 	isa_feat_load(&cpu->c, feat_cpuid, m);

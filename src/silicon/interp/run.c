@@ -41,6 +41,11 @@ __noinline void interp_step(struct sil_cpu *cpu)
 	struct block *b;
 
 	cpu->interp->prev = NULL;
+	if (engine_must_step(cpu, 1)) {
+		cpu->stop_at = ~0ull;
+		cpu_request(cpu, SIL_REQ_KICK);
+		return;
+	}
 	if (unlikely(cpu->bp_insn) && !rf) {
 		hit = debug_insn_hit(cpu, la);
 		if (hit)
@@ -157,6 +162,10 @@ static __always_inline_ void loop(struct sil_cpu *cpu, bool until_long)
 		}
 		if (c->mode != ISA_LONG64 &&
 		    unlikely(c->s.rip + b->nbytes - 1 > c->s.seg[CS].limit)) {
+			interp_step(cpu);
+			continue;
+		}
+		if (engine_must_step(cpu, b->n)) {
 			interp_step(cpu);
 			continue;
 		}

@@ -119,6 +119,7 @@ static const void *next(struct sil_cpu *cpu)
 	struct jit_block *b;
 	struct jit_jc *e;
 	u64 la = c->s.rip, tag;
+	bool exact;
 
 	if (unlikely(__atomic_load_n(&c->request, __ATOMIC_RELAXED)) || c->mode != ISA_LONG64 ||
 	    __atomic_load_n(&j->stop, __ATOMIC_RELAXED))
@@ -129,6 +130,7 @@ static const void *next(struct sil_cpu *cpu)
 	e = &cpu->j.jc[tag * JIT_JC_HASH >> JIT_JC_SHIFT];
 	if (likely(e->tag == tag))
 		goto out;
+	exact = cpu->m->cfg.exact_stops;
 	if (unlikely(la + cpu->fetch_neg_page >= PAGE_SIZE))
 		fetch_page(cpu, la);
 	b = jit_get(cpu, la + cpu->fetch_addend);
@@ -136,6 +138,16 @@ static const void *next(struct sil_cpu *cpu)
 		/* Without room, the loop makes some. */
 		cpu->j.step = !j->full;
 		return jit_code(j, j->stub[STUB_EXIT]);
+	}
+	if (unlikely(exact)) {
+		/* Every block comes through here. */
+		if (engine_must_step(cpu, b->ninsns)) {
+			cpu->j.step = true;
+			return jit_code(j, j->stub[STUB_EXIT]);
+		}
+		cpu->j.pc_page = la & PAGE_MASK;
+		flags_out(cpu);
+		return jit_code(j, b->entry_mem);
 	}
 	if (unlikely(!cpu->j.xgen))
 		new_generation(cpu);
@@ -399,6 +411,12 @@ static const void *link_plain(struct sil_cpu *cpu, struct jit_link *l)
 		cpu->j.step = !j->full;
 		return jit_code(j, j->stub[STUB_EXIT]);
 	}
+	if (unlikely(cpu->m->cfg.exact_stops)) {
+		if (!engine_must_step(cpu, b->ninsns))
+			return jit_code(j, b->entry_mem);
+		cpu->j.step = true;
+		return jit_code(j, j->stub[STUB_EXIT]);
+	}
 	entry = l->rec ? jit_convert(cpu, l->rec, b) : b->entry_mem;
 	pthread_mutex_lock(&j->lock);
 	from = l->from->hva;
@@ -420,7 +438,7 @@ const void *jit_link(struct sil_cpu *cpu, struct jit_link *l)
 		return to;
 	if (l->plain)
 		return link_plain(cpu, l);
-	if (!from)
+	if (!from || cpu->m->cfg.exact_stops)
 		return to;
 	/* Both ends are of the same page of memory, or the page has been forgotten meanwhile. */
 	host = (from & PAGE_MASK) + l->target;

@@ -88,11 +88,24 @@ static bool silent(const struct isa_insn *i)
 	       i->op != ISA_OP_LEAVE && i->op != ISA_OP_DIV && i->op != ISA_OP_IDIV;
 }
 
+/*
+ * What the host's MUL leaves alone would be whatever the host's flags last were. That the manual
+ * allows; a run that repeats exactly, on either engine, wants the guest's own.
+ */
+static unsigned attr_of(const struct tr *t, const struct isa_insn *i)
+{
+	unsigned attr = rows[i->op].attr;
+
+	if ((i->op == ISA_OP_MUL || i->op == ISA_OP_IMUL) && t->cpu->m->cfg.exact_stops)
+		attr |= F_R;
+	return attr;
+}
+
 /* Are the flags overwritten before anything, a fault included, can see them from @i on? */
 static bool flags_dead(const struct tr *t, const struct isa_insn *i)
 {
 	for (; i < t->pre + t->npre && silent(i); i++) {
-		unsigned attr = rows[i->op].attr & F_RW;
+		unsigned attr = attr_of(t, i) & F_RW;
 
 		if (attr == F_W)
 			return true;
@@ -107,7 +120,7 @@ bool tr_reads_flags_at(const struct tr *t, unsigned target)
 	const struct isa_insn *i = pre_at(t, target);
 
 	for (; i && i < t->pre + t->npre; i++) {
-		unsigned attr = rows[i->op].attr & F_RW;
+		unsigned attr = attr_of(t, i) & F_RW;
 
 		if ((attr & F_R) && silent(i))
 			return true;
@@ -297,7 +310,7 @@ static void one(struct tr *t)
 {
 	const struct isa_insn *i = t->i;
 	tr_fn *fn = tr_fn_of(i);
-	unsigned vec = t->vec, attr = rows[i->op].attr, mask;
+	unsigned vec = t->vec, attr = attr_of(t, i), mask;
 	u8 *p = t->p;
 	enum fl fl = t->fl, entry = t->entry;
 	unsigned ncold = t->ncold;

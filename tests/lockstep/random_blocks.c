@@ -211,9 +211,35 @@ static void system_insn(void)
 	}
 }
 
+/* movaps, paddd, pinsrw and the like near each other, seldom where they must not be. */
+static void aligned(void)
+{
+	u32 at = below(DATA_PAGES * PAGE_SIZE - 256) & ~15u;
+	unsigned n = 1 + below(5), r;
+
+	while (n--) {
+		u32 d = at + 16 * below(8) + (below(80) == 0 ? below(16) : 0);
+
+		r = below(16);
+		if (below(4) == 0)
+			put(0x66); /* movapd */
+		put(0x40 | r >> 3 << 2);
+		put(0x0f);
+		put(below(2) ? 0x28 : below(3) ? 0x29 : 0x57); /* or xorps */
+		put(0x83 | (r & 7) << 3);
+		memcpy(p, &d, 4);
+		p += 4;
+	}
+}
+
 static void one(void)
 {
 	unsigned a = reg(), b = reg();
+
+	if (below(12) == 0) {
+		aligned();
+		return;
+	}
 
 	if (below(8) == 0) {
 		system_insn();

@@ -276,6 +276,17 @@ bool tr_group(struct tr *t, s32 *disp)
 	return true;
 }
 
+bool tr_group_aligned(struct tr *t, s32 disp, unsigned mask)
+{
+	struct group *g = &t->group[t->t1 - 1];
+
+	if (g->mask >= mask && !((g->at - disp) & (s32)mask))
+		return true;
+	g->at = disp;
+	g->mask = mask;
+	return false;
+}
+
 /* Has this instruction been translated without other use of T1 than for its group's access? */
 static bool keeps_t1(const struct tr *t)
 {
@@ -288,7 +299,7 @@ static bool keeps_t1(const struct tr *t)
 	for (k = 0; k < i->nops; k++)
 		mem |= i->o[k].kind == OK_MEM;
 	if (fn == tr_push || fn == tr_pop || (mem && fn != tr_lea && fn != tr_nothing))
-		return fn != tr_simd && acc_of(i, t->end, &a);
+		return acc_of(i, t->end, &a);
 	if (fn == tr_jcc || fn == tr_nothing)
 		return true;
 	if (fn != tr_copy && fn != tr_mov && fn != tr_shift && fn != tr_bit && fn != tr_plain &&

@@ -176,4 +176,20 @@ static inline unsigned host_of(unsigned guest)
 	return guest == RSP ? HOST_SP : guest < R13 ? guest : NO_HOST;
 }
 
+/* ModRM of [T1 + disp]. */
+static inline void emit_t1_mem(u8 **p, unsigned reg, s32 disp)
+{
+	unsigned modrm = (reg & 7) << 3 | (T1 & 7);
+
+	if (!disp) {
+		put8(p, modrm);
+	} else if (disp == (s8)disp) {
+		put8(p, 0x40 | modrm);
+		put8(p, (u8)disp);
+	} else {
+		put8(p, 0x80 | modrm);
+		put32(p, (u32)disp);
+	}
+}
+
 #endif

@@ -119,22 +119,6 @@ static bool has_high(const struct isa_insn *i)
 	return false;
 }
 
-/* ModRM of [T1 + disp]. */
-static void put_mem(u8 **p, unsigned reg, s32 disp)
-{
-	unsigned modrm = (reg & 7) << 3 | (T1 & 7);
-
-	if (!disp) {
-		put8(p, modrm);
-	} else if (disp == (s8)disp) {
-		put8(p, 0x40 | modrm);
-		put8(p, (u8)disp);
-	} else {
-		put8(p, 0x80 | modrm);
-		put32(p, (u32)disp);
-	}
-}
-
 /* Prefixes, REX, opcode, ModRM, immediate. @reg, @rm: host registers; @mem: [T1 + disp]. */
 static void put_insn_at(struct tr *t, const struct enc *e, unsigned reg, unsigned rm, bool mem,
 			s32 disp)
@@ -156,7 +140,7 @@ static void put_insn_at(struct tr *t, const struct enc *e, unsigned reg, unsigne
 		put8(p, e->map == 2 ? 0x38 : 0x3a);
 	put8(p, e->op);
 	if (mem)
-		put_mem(p, reg, disp);
+		emit_t1_mem(p, reg, disp);
 	else
 		put8(p, 0xc0 | (reg & 7) << 3 | (rm & 7));
 	memcpy(*p, e->imm, e->nimm);
@@ -565,10 +549,10 @@ bool tr_push(struct tr *t, unsigned attr)
 		/* mov [r15 + disp], h */
 		put8(&t->p, 0x49 | h >> 3 << 2);
 		put8(&t->p, 0x89);
-		put_mem(&t->p, h, disp);
+		emit_t1_mem(&t->p, h, disp);
 	} else {
 		EMIT(&t->p, 0x49, 0xc7);
-		put_mem(&t->p, 0, disp);
+		emit_t1_mem(&t->p, 0, disp);
 		put32(&t->p, (u32)i->imm);
 	}
 	emit_lea(&t->p, HOST_SP, HOST_SP, -8);
@@ -592,7 +576,7 @@ bool tr_pop(struct tr *t, unsigned attr)
 	/* mov h, [r15 + disp] */
 	put8(&t->p, 0x49 | h >> 3 << 2);
 	put8(&t->p, 0x8b);
-	put_mem(&t->p, h, disp);
+	emit_t1_mem(&t->p, h, disp);
 	if (i->o[0].reg != RSP)
 		emit_lea(&t->p, HOST_SP, HOST_SP, 8);
 	write_back(t, i->o[0].reg, h);
@@ -659,7 +643,7 @@ bool tr_vex(struct tr *t, unsigned attr)
 	put8(&t->p, (e.rex & 8) << 4 | (~v & 15) << 3 | e.vl << 2 | e.pp);
 	put8(&t->p, e.op);
 	if (mem)
-		put_mem(&t->p, reg, disp);
+		emit_t1_mem(&t->p, reg, disp);
 	else
 		put8(&t->p, 0xc0 | (reg & 7) << 3 | (rm & 7));
 	memcpy(t->p, e.imm, e.nimm);

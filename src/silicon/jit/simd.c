@@ -8,7 +8,8 @@
 #include "isa/exec/native.h"
 #include "silicon/jit/tr.h"
 
-static void put_vex(struct tr *t, const struct enc *e, unsigned reg, unsigned rm, bool mem)
+static void put_vex(struct tr *t, const struct enc *e, unsigned reg, unsigned rm, bool mem,
+		    s32 disp)
 {
 	u8 **p = &t->p;
 
@@ -16,7 +17,10 @@ static void put_vex(struct tr *t, const struct enc *e, unsigned reg, unsigned rm
 	put8(p, (reg & 8 ? 0 : 0x80) | 0x40 | (rm & 8 ? 0 : 0x20) | e->map);
 	put8(p, (e->rex & 8) << 4 | (~e->vvvv & 15) << 3 | e->vl << 2 | e->pp);
 	put8(p, e->op);
-	put8(p, (mem ? 0 : 0xc0) | (reg & 7) << 3 | (rm & 7));
+	if (mem)
+		emit_t1_mem(p, reg, disp);
+	else
+		put8(p, 0xc0 | (reg & 7) << 3 | (rm & 7));
 	memcpy(*p, e->imm, e->nimm);
 	*p += e->nimm;
 }
@@ -71,6 +75,7 @@ bool tr_simd(struct tr *t, unsigned attr)
 	bool mem = false, gpr = false, write = false, flags = false;
 	unsigned align = 0, k, greg, grm, reg, rm, bit = jit_vec_kind(i), out = T1;
 	struct cold *c = NULL, *ca = NULL;
+	s32 disp = 0;
 	struct enc e;
 
 	for (k = 0; k < i->nops; k++) {
@@ -118,7 +123,16 @@ bool tr_simd(struct tr *t, unsigned attr)
 		tr_need_vec(t, bit & ~VEC_X87);
 	rm = grm;
 	reg = greg;
-	if (mem) {
+	if (mem && tr_group(t, &disp)) {
+		if (align && !tr_group_aligned(t, disp, align)) {
+			tr_spill_flags(t);
+			emit_lea(&t->p, T0, T1, disp);
+			EMIT(&t->p, 0x41, 0xf6, 0xc6); /* test r14b, align */
+			put8(&t->p, align);
+			ca = tr_cold(t, COLD_SLOW, emit_jcc(&t->p, COND_NE), tr_insn(t));
+		}
+		rm = T1;
+	} else if (mem) {
 		tr_spill_flags(t);
 		if (!tr_ea(t))
 			return false;
@@ -141,7 +155,7 @@ bool tr_simd(struct tr *t, unsigned attr)
 		out = rm;
 	}
 	if (e.vex) {
-		put_vex(t, &e, reg, rm, mem);
+		put_vex(t, &e, reg, rm, mem, disp);
 	} else {
 		unsigned rex = (e.rex & 8) | (reg >> 3 << 2) | rm >> 3;
 
@@ -155,7 +169,10 @@ bool tr_simd(struct tr *t, unsigned attr)
 		if (e.map > 1)
 			put8(&t->p, e.map == 2 ? 0x38 : 0x3a);
 		put8(&t->p, e.op);
-		put8(&t->p, (mem ? 0 : 0xc0) | (reg & 7) << 3 | (rm & 7));
+		if (mem)
+			emit_t1_mem(&t->p, reg, disp);
+		else
+			put8(&t->p, 0xc0 | (reg & 7) << 3 | (rm & 7));
 		memcpy(t->p, e.imm, e.nimm);
 		t->p += e.nimm;
 	}

@@ -71,6 +71,8 @@ struct group {
 	s32 lo;	  /* its start, from the register as it was at the check */
 	u32 span; /* bytes */
 	s64 adj;  /* the register has changed by this since */
+	s32 at;	  /* this place in it is known to be aligned: mask */
+	u32 mask;
 };
 #define TR_GROUPS 4
 
@@ -157,6 +159,8 @@ struct cold *tr_stack(struct tr *t, s32 at, bool write, enum cold_kind kind, s32
 /* Is this instruction's access in a group, or can one begin? Then T1 + *@disp is its host address.
  */
 bool tr_group(struct tr *t, s32 *disp);
+/* After tr_group: is the address known to be aligned, by an earlier access? If not, it is now. */
+bool tr_group_aligned(struct tr *t, s32 disp, unsigned mask);
 void tr_groups_after(struct tr *t); /* this instruction */
 void tr_groups_end(struct tr *t);
 tr_fn *tr_fn_of(const struct isa_insn *i);

@@ -171,6 +171,8 @@ unsigned tr_writes(const struct isa_insn *i)
 	}
 	if (fn == tr_jcc || fn == tr_nothing)
 		return 0;
+	if (fn == tr_simd || fn == tr_x87 || fn == tr_x87_control)
+		return all;
 	if ((fn == tr_copy || fn == tr_mov || fn == tr_shift || fn == tr_bit || fn == tr_lea) &&
 	    i->op != ISA_OP_CMPXCHG && i->op != ISA_OP_CMPXCHG8B)
 		return m;

@@ -45,7 +45,7 @@ static bool stores(const struct isa_insn *i)
 }
 
 /* The instruction with its memory operand at [T1]. */
-static void put_mem(struct tr *t)
+static void put_in_memory(struct tr *t)
 {
 	put8(&t->p, 0x41);
 	put8(&t->p, opcode(t->i));
@@ -70,7 +70,7 @@ bool tr_x87(struct tr *t, unsigned attr)
 		c = operand(t, stores(i), COLD_SLOW);
 		if (!c)
 			return false;
-		put_mem(t);
+		put_in_memory(t);
 	} else {
 		if (attr & F_R)
 			tr_need_flags(t);
@@ -96,7 +96,7 @@ bool tr_x87_control(struct tr *t, unsigned attr)
 		c = operand(t, true, COLD_SLOW);
 		if (!c)
 			return false;
-		put_mem(t);
+		put_in_memory(t);
 		tr_back(t, c);
 	} else {
 		put8(&t->p, opcode(i));

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "core/deterministic.h"
@@ -202,6 +203,17 @@ static u64 run_delay(const struct kvm_vcpu *v)
 	return v->kvm->clock.deterministic ? 0 : thread_run_delay();
 }
 
+/* How often this thread has been switched away from: without that it has not waited either, and
+ * asking is far cheaper than thread_run_delay. */
+static u64 thread_switches(void)
+{
+	struct rusage r;
+
+	if (getrusage(RUSAGE_THREAD, &r))
+		return 0;
+	return (u64)r.ru_nvcsw + (u64)r.ru_nivcsw;
+}
+
 #define STEAL_PERIOD_NS 10000000
 
 static gpa_t steal_gpa(const struct kvm_vcpu *v)
@@ -220,6 +232,7 @@ void kvm_steal_time_update(struct kvm_vcpu *v)
 	kvm_steal_time_clear_preempted(v);
 	if (vcpu_read_guest(v, steal_gpa(v), &st, sizeof(st)))
 		return;
+	pv->steal_switches = thread_switches();
 	delay = run_delay(v);
 	st.version = (st.version | 1) + 2;
 	vcpu_write_guest(v, steal_gpa(v) + offsetof(struct kvm_steal_time, version), &st.version,
@@ -234,6 +247,13 @@ void kvm_steal_time_update(struct kvm_vcpu *v)
 	vcpu_write_guest(v, steal_gpa(v) + offsetof(struct kvm_steal_time, version), &st.version,
 			 4);
 	pv->steal_next_ns = kvm_now_ns(v->kvm) + STEAL_PERIOD_NS;
+}
+
+void kvm_steal_time_run(struct kvm_vcpu *v)
+{
+	if ((v->arch->pv.steal_msr & KVM_MSR_ENABLED) &&
+	    thread_switches() != v->arch->pv.steal_switches)
+		kvm_make_request(v, REQ_STEAL_UPDATE);
 }
 
 void kvm_steal_time_tick(struct kvm_vcpu *v)

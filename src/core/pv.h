@@ -15,6 +15,8 @@ void kvm_guest_time_update(struct kvm_vcpu *v);
 void kvm_steal_time_update(struct kvm_vcpu *v);
 /* The vCPU's thread goes to sleep: other vCPUs need not spin for it or interrupt it. */
 void kvm_steal_time_set_preempted(struct kvm_vcpu *v);
+/* KVM_RUN begins: an update is requested if the thread was away. Own thread. */
+void kvm_steal_time_run(struct kvm_vcpu *v);
 /* It is back: takes flushes that were asked for meanwhile. */
 void kvm_steal_time_clear_preempted(struct kvm_vcpu *v);
 /* Now and then: requests an update when the last is old. */

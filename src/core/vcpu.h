@@ -47,8 +47,9 @@ struct pv_state {
 	u64 system_time_msr; /* as written: gpa | enable */
 	bool guest_paused_request;
 	u64 steal_msr;
-	u64 steal_last;	   /* run delay already reported, ns */
-	u64 steal_next_ns; /* when to look again */
+	u64 steal_last;	    /* run delay already reported, ns */
+	u64 steal_next_ns;  /* when to look again */
+	u64 steal_switches; /* of the thread, when steal_last was found */
 	u64 eoi_msr;
 	bool eoi_pending; /* the guest may be ending an interrupt in memory */
 	u64 poll_control;

@@ -407,9 +407,7 @@ static int run_prepare(struct kvm_vcpu *v)
 		kvm_sort_user_exception(v);
 	if (run->immediate_exit)
 		return -EINTR;
-	/* The thread may not have run since: the guest is told at once. */
-	if (v->arch->pv.steal_msr)
-		kvm_make_request(v, REQ_STEAL_UPDATE);
+	kvm_steal_time_run(v);
 	/*
 	 * User space may have written guest memory, code included, in any way: a device, a loader,
 	 * a debugger's breakpoint. What it wrote before KVM_RUN this vCPU sees.

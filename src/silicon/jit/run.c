@@ -394,14 +394,27 @@ static void link(struct jit *j, struct jit_link *l, u32 to)
 	__atomic_store_n((u32 *)(j->rw + l->site), to - (l->site + 4), __ATOMIC_RELEASE);
 }
 
+/* Patches the jump if both ends are of the same page of memory still. */
+static bool link_to(struct jit *j, struct jit_link *l, const struct jit_block *b, u32 entry)
+{
+	hva_t from;
+	bool ok;
+
+	pthread_mutex_lock(&j->lock);
+	from = l->from->hva;
+	ok = from && entry && b->hva && !((from ^ b->hva) & PAGE_MASK);
+	if (ok)
+		link(j, l, entry);
+	pthread_mutex_unlock(&j->lock);
+	return ok;
+}
+
 /* The plain block at RIP; flags are in memory, next() has put them there. */
 static const void *link_plain(struct sil_cpu *cpu, struct jit_link *l)
 {
 	struct jit *j = cpu->m->jit;
 	u64 la = cpu->c.s.rip;
 	struct jit_block *b;
-	hva_t from;
-	u32 entry;
 
 	/* The jump cache may have answered next(), and the page to fetch from be another. */
 	if (unlikely(la + cpu->fetch_neg_page >= PAGE_SIZE))
@@ -417,47 +430,56 @@ static const void *link_plain(struct sil_cpu *cpu, struct jit_link *l)
 		cpu->j.step = true;
 		return jit_code(j, j->stub[STUB_EXIT]);
 	}
-	entry = l->rec ? jit_convert(cpu, l->rec, b) : b->entry_mem;
-	pthread_mutex_lock(&j->lock);
-	from = l->from->hva;
-	if (entry && from && b->hva && !((from ^ b->hva) & PAGE_MASK))
-		link(j, l, entry);
-	pthread_mutex_unlock(&j->lock);
+	link_to(j, l, b, l->rec ? jit_convert(cpu, l->rec, b) : b->entry_mem);
 	return jit_code(j, b->entry_mem);
+}
+
+/* With a recipe most jumps go to a version, and nobody may ever need the block for other flags.
+ * NULL: as without. */
+static const void *link_rec(struct sil_cpu *cpu, struct jit_link *l, hva_t host)
+{
+	struct jit *j = cpu->m->jit;
+	struct jit_block *b = jit_get_rec(cpu, host, l->rec);
+
+	/* Making it may have served requests. */
+	if (!b || !link_to(j, l, b, b->body) || !cpu->j.xgen ||
+	    __atomic_load_n(&cpu->c.request, __ATOMIC_RELAXED))
+		return NULL;
+	return jit_code(j, b->body);
 }
 
 const void *jit_link(struct sil_cpu *cpu, struct jit_link *l)
 {
-	const void *to = jit_goto(cpu, l);
+	hva_t from = __atomic_load_n(&l->from->hva, __ATOMIC_RELAXED);
+	hva_t host = (from & PAGE_MASK) + l->target;
 	struct jit *j = cpu->m->jit;
-	hva_t from = __atomic_load_n(&l->from->hva, __ATOMIC_RELAXED), host;
-	struct jit_block *b = NULL;
-	u32 entry = 0;
+	struct jit_block *b;
+	const void *to;
+	u32 entry;
 
+	if (l->fl == JIT_FL_REC && !l->plain && from && !cpu->m->cfg.exact_stops) {
+		flags_in_or(cpu, l->rec);
+		cpu->n.instructions += l->count;
+		cpu->c.s.rip = cpu->j.pc_page + l->target;
+		to = link_rec(cpu, l, host);
+		if (to)
+			return to;
+		cpu->n.instructions -= l->count;
+	}
+	to = jit_goto(cpu, l);
 	if (to == jit_code(j, j->stub[STUB_EXIT]))
 		return to;
 	if (l->plain)
 		return link_plain(cpu, l);
 	if (!from || cpu->m->cfg.exact_stops)
 		return to;
-	/* Both ends are of the same page of memory, or the page has been forgotten meanwhile. */
-	host = (from & PAGE_MASK) + l->target;
-	if (l->fl == JIT_FL_REC) {
-		b = jit_get_rec(cpu, host, l->rec);
-		entry = b ? b->body : 0;
+	b = jit_get(cpu, host);
+	if (b) {
+		entry = l->fl == JIT_FL_HOST  ? b->entry_host
+			: l->fl == JIT_FL_MEM ? b->entry_mem
+					      : jit_convert(cpu, l->rec, b);
+		link_to(j, l, b, entry);
 	}
-	if (!b) {
-		b = jit_get(cpu, host);
-		if (b)
-			entry = l->fl == JIT_FL_HOST  ? b->entry_host
-				: l->fl == JIT_FL_MEM ? b->entry_mem
-						      : jit_convert(cpu, l->rec, b);
-	}
-	pthread_mutex_lock(&j->lock);
-	from = l->from->hva;
-	if (from && entry && b->hva && !((from ^ b->hva) & PAGE_MASK))
-		link(j, l, entry);
-	pthread_mutex_unlock(&j->lock);
 	return to;
 }
 

@@ -135,9 +135,10 @@ void jit_make_stubs(struct jit *j);
  * or no room. May serve shoot-downs; may fault on guest memory. Owner thread.
  */
 struct jit_block *jit_get(struct sil_cpu *cpu, hva_t host);
+/* The same, a plain one. */
+struct jit_block *jit_get_plain(struct sil_cpu *cpu, hva_t host);
 /* The same for a jump with the recipe @rec: a block that is blind, or a version. NULL also if there
  * are enough versions. */
-struct jit_block *jit_get_plain(struct sil_cpu *cpu, hva_t host);
 struct jit_block *jit_get_rec(struct sil_cpu *cpu, hva_t host, u64 rec);
 /* Code that makes the flags of @rec, puts them into memory and enters @b. 0: no room. */
 u32 jit_convert(struct sil_cpu *cpu, u64 rec, const struct jit_block *b);

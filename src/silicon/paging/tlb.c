@@ -23,10 +23,23 @@ static unsigned index_of(u64 la)
 /* ---- Entries ----------------------------------------------------------------------------------
  */
 
+static struct tlb_wpage *wpage_of(struct tlb *t, hva_t page)
+{
+	return &t->wpage[(page >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 54];
+}
+_Static_assert(TLB_WPAGES == 1 << (64 - 54), "the shift above");
+
+static bool used(const struct tlb_bank *b, enum tlb_set s, unsigned i)
+{
+	return b->used[s][i / 64] >> (i % 64) & 1;
+}
+
 static void drop(struct tlb_bank *b, enum tlb_set s, unsigned i)
 {
 	struct isa_tlbe *e = &set_of(b, s)[i];
 
+	if (s == TLB_W && used(b, s, i))
+		wpage_of(b->tlb, e->page)->n--;
 	e->neg_page = ISA_TLB_INVALID(i);
 	e->page = 0;
 	b->used[s][i / 64] &= ~BIT(i % 64);
@@ -38,6 +51,14 @@ static void fill(struct tlb_bank *b, enum tlb_set s, u64 la, hpa_t hpa, bool glo
 	unsigned i = index_of(la);
 	struct isa_tlbe *e = &set_of(b, s)[i];
 
+	if (s == TLB_W) {
+		struct tlb_wpage *w = wpage_of(b->tlb, hpa & PAGE_MASK);
+
+		if (used(b, s, i))
+			wpage_of(b->tlb, e->page)->n--;
+		*w = (struct tlb_wpage){
+			.n = w->n + 1, .bank = (unsigned)(b - b->tlb->bank), .la = la};
+	}
 	e->neg_page = -(la & PAGE_MASK);
 	e->page = hpa & PAGE_MASK;
 	b->used[s][i / 64] |= BIT(i % 64);
@@ -110,6 +131,8 @@ int tlb_create(struct sil_cpu *cpu)
 
 	if (t == MAP_FAILED)
 		return -ENOMEM;
+	for (b = 0; b < TLB_NBANKS; b++)
+		t->bank[b].tlb = t;
 	for (b = 0; b < TLB_NBANKS; b++)
 		for (s = 0; s < TLB_NSETS; s++)
 			for (i = 0; i < ISA_TLB_SIZE; i++)
@@ -477,8 +500,14 @@ static void drop_writes(struct tlb_bank *b, hva_t page)
 
 void tlb_drop_writes(struct sil_cpu *cpu, hva_t page)
 {
-	struct tlb_bank *b;
+	struct tlb_wpage *w = wpage_of(cpu->tlb, page);
+	struct tlb_bank *b = &cpu->tlb->bank[w->bank];
 
+	/* Most pages have one entry or none. */
+	if (w->n && used(b, TLB_W, index_of(w->la)) && b->rw.w[index_of(w->la)].page == page)
+		drop(b, TLB_W, index_of(w->la));
+	if (!w->n)
+		return;
 	for_each_bank(cpu, b) drop_writes(b, page);
 }
 

@@ -23,7 +23,9 @@ struct tlb_key {
 };
 
 #define TLB_XPAGES 16384
+struct tlb;
 struct tlb_bank {
+	struct tlb *tlb;   /* it is in */
 	struct isa_tlb rw; /* sets R and W */
 	struct isa_tlbe x[ISA_TLB_SIZE];
 	/* One bit per entry: in use; made from a global page. */
@@ -46,10 +48,19 @@ struct nested_tlbe {
 	unsigned kinds;
 };
 
+/* Write entries by what host page they lead to (hash): how many, in all banks, and the newest. */
+#define TLB_WPAGES 1024
+struct tlb_wpage {
+	unsigned n;
+	unsigned bank;
+	u64 la;
+};
+
 #define TLB_NBANKS 16
 struct tlb {
 	struct tlb_bank bank[TLB_NBANKS];
 	struct nested_tlbe nested[NESTED_TLB_SIZE];
+	struct tlb_wpage wpage[TLB_WPAGES];
 	struct tlb_key key;	 /* of the current context, role without USER and AC */
 	struct tlb_bank *cur;	 /* c.tlb */
 	struct tlb_bank *cls[4]; /* banks of the context by USER and AC; NULL: not looked up */

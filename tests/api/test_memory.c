@@ -108,6 +108,66 @@ static void test_unmapped(void **state)
 	test_vm_destroy(&t);
 }
 
+/* The program changes what lies under a slot in other ways: the guest sees the memory that is there
+ * now, and KVM_RUN answers EFAULT where there is none, as often as it is asked. */
+static void test_changed_under_slot(void **state)
+{
+	const size_t size = 4 * PAGE_SIZE;
+	struct kvm_regs r;
+	struct test_vm t;
+	int fd = memfd_create("slot", MFD_CLOEXEC);
+	u8 *m;
+
+	assert_true(fd >= 0);
+	assert_ok(ftruncate(fd, (off_t)size));
+	m = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(m, MAP_FAILED);
+	test_vm_create(&t, 0);
+	set_region(t.vm, 1, 0, 0x400000, size, m);
+	test_vm_start(&t, MODE_LONG, touch);
+	run_touch(&t, 0x402000, true);
+	test_run_to_hlt(&t);
+	assert_int_equal(m[0x2000], 0x5a);
+
+	/* A truncated file: SIGBUS for a program, EFAULT here; and back again. */
+	assert_ok(ftruncate(fd, PAGE_SIZE));
+	run_touch(&t, 0x402000, false);
+	assert_errno(io(t.vcpu, KVM_RUN, 0), EFAULT);
+	assert_errno(io(t.vcpu, KVM_RUN, 0), EFAULT);
+	assert_ok(ftruncate(fd, (off_t)size));
+	test_run_to_hlt(&t);
+	assert_ok(io(t.vcpu, KVM_GET_REGS, &r));
+	assert_int_equal(r.rax & 0xff, 0);
+
+	/* No access at all. */
+	assert_ok(mprotect(m, size, PROT_NONE));
+	run_touch(&t, 0x401000, true);
+	assert_errno(io(t.vcpu, KVM_RUN, 0), EFAULT);
+	assert_ok(mprotect(m, size, PROT_READ | PROT_WRITE));
+	test_run_to_hlt(&t);
+	assert_int_equal(m[0x1000], 0x5a);
+
+	/* Other memory in its place. */
+	assert_ptr_equal(mmap(m, size, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 m);
+	m[0x1000] = 0x33;
+	run_touch(&t, 0x401000, false);
+	test_run_to_hlt(&t);
+	assert_ok(io(t.vcpu, KVM_GET_REGS, &r));
+	assert_int_equal(r.rax & 0xff, 0x33);
+
+	/* Its contents are given back: zeros from now on. */
+	assert_ok(madvise(m, size, MADV_DONTNEED));
+	run_touch(&t, 0x401000, false);
+	test_run_to_hlt(&t);
+	assert_ok(io(t.vcpu, KVM_GET_REGS, &r));
+	assert_int_equal(r.rax & 0xff, 0);
+	test_vm_destroy(&t);
+	munmap(m, size);
+	close(fd);
+}
+
 static void test_readonly(void **state)
 {
 	struct test_vm t;
@@ -384,10 +444,15 @@ static void test_many_vcpus(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_slots),	   cmocka_unit_test(test_many_slots),
-		cmocka_unit_test(test_many_vcpus), cmocka_unit_test(test_unmapped),
-		cmocka_unit_test(test_readonly),   cmocka_unit_test(test_dirty_log),
-		cmocka_unit_test(test_dirty_ring), cmocka_unit_test(test_manual_protect),
+		cmocka_unit_test(test_slots),
+		cmocka_unit_test(test_many_slots),
+		cmocka_unit_test(test_many_vcpus),
+		cmocka_unit_test(test_unmapped),
+		cmocka_unit_test(test_changed_under_slot),
+		cmocka_unit_test(test_readonly),
+		cmocka_unit_test(test_dirty_log),
+		cmocka_unit_test(test_dirty_ring),
+		cmocka_unit_test(test_manual_protect),
 		cmocka_unit_test(test_delete),
 	};
 

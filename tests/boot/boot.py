@@ -5,11 +5,15 @@ usage: boot.py BUILD CASE      the cases are the functions below
 """
 import json
 import os
+import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 build, case = sys.argv[1], sys.argv[2]
 guests = os.path.join(build, "guests")
@@ -269,6 +273,55 @@ def trace_killed():
         summary = json.loads(run(["stat", "--json", path]).stdout)
     if len(events) < 100 or summary["complete"] or not summary["vcpus"][0]["l1_ns"]:
         fail(f"{len(events)} events, {summary}")
+
+
+def start_boot(script, cpus):
+    return subprocess.Popen([kvmless, "boot", "--cpus", str(cpus), "--initrd", initrd, "--append",
+                             f'console=ttyS0 panic=-1 "kvmless.run={script}"', vmlinux], stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+
+
+def signals():
+    """Signals at any moment: those that a program ignores do nothing to a guest, those that end it end it."""
+    if not os.path.exists(vmlinux):
+        skip("no guests: make guests")
+    rng = random.Random(1)
+    harmless = [signal.SIGWINCH, signal.SIGCHLD, signal.SIGURG, signal.SIGCONT]
+    p = start_boot("true", 2)
+    out = []
+    reader = threading.Thread(target=lambda: out.append(p.stdout.read()))
+    reader.start()
+    n = 0
+    while p.poll() is None and n < 20000:
+        n += 1
+        if n % 50 == 0:
+            p.send_signal(signal.SIGSTOP)
+            time.sleep(0.005)
+            p.send_signal(signal.SIGCONT)
+        # To a thread of its choice, vCPUs included
+        try:
+            tid = int(rng.choice(os.listdir(f"/proc/{p.pid}/task")))
+            os.kill(tid, rng.choice(harmless))
+        except (OSError, IndexError):
+            pass
+        time.sleep(0.001)
+    status = p.wait(300)
+    reader.join()
+    p.stderr.close()
+    if status or "init: script ended with 0" not in out[0]:
+        print(out[0][-3000:])
+        fail(f"{n} signals, exit status {status}")
+    for k in range(12):
+        p = start_boot("true", 1 + k % 2)
+        time.sleep(rng.random() * 0.8)
+        sig = rng.choice([signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+        p.send_signal(sig)
+        _, err = p.communicate(timeout=60)
+        if p.returncode not in (-sig, 0) and not 0 < p.returncode < 128:
+            fail(f"signal {sig} at an early moment: exit status {p.returncode}: {err}")
+        if "bug at" in err or p.returncode in (80, 81, 82):
+            fail(f"signal {sig}: {p.returncode}, {err}")
+    print(f"{n} signals during a boot, 12 boots ended by one")
 
 
 def reboot():

@@ -53,12 +53,49 @@ static void move_ymm(u8 **p, unsigned n, u32 off, bool store)
 	put32(p, off);
 }
 
-static void move_vectors(u8 **p, bool store)
+#define GS_VEC(n) (GS_OF(c.r.vec) + (n) * (u32)sizeof(union isa_vec))
+
+static void store_vectors(u8 **p)
 {
 	unsigned n;
 
 	for (n = 0; n < 16; n++)
-		move_ymm(p, n, GS_OF(c.r.vec) + n * (u32)sizeof(union isa_vec), store);
+		move_ymm(p, n, GS_VEC(n), true);
+}
+
+/*
+ * Legacy SSE instructions keep the upper half of their destination, so each depends on the
+ * register's former value, unless the processor knows that all of the halves are zero: VZEROUPPER
+ * tells it.
+ */
+static void load_vectors(u8 **p)
+{
+	u8 *wide, *done;
+	unsigned n;
+
+	EMIT(p, 0xc5, 0xf9, 0xef, 0xc0); /* vpxor xmm0, xmm0, xmm0 */
+	for (n = 0; n < 16; n++) {
+		EMIT(p, 0x65, 0xc5, 0xf9, 0xeb, 0x04, 0x25); /* vpor xmm0, xmm0, gs:[upper] */
+		put32(p, GS_VEC(n) + 16);
+	}
+	EMIT(p, 0xc4, 0xe2, 0x79, 0x17, 0xc0); /* vptest xmm0, xmm0 */
+	wide = emit_jcc(p, COND_NE);
+	EMIT(p, 0xc5, 0xf8, 0x77);
+	for (n = 0; n < 16; n++) {
+		EMIT(p, 0x65, 0xc5); /* vmovups xmm, gs:[vec] */
+		put8(p, (n < 8 ? 0x80 : 0) | 0x78);
+		put8(p, 0x10);
+		put8(p, 0x04 | (n & 7) << 3);
+		put8(p, 0x25);
+		put32(p, GS_VEC(n));
+	}
+	put8(p, 0xe9);
+	put32(p, 0);
+	done = *p - 4;
+	fix_rel32(wide, *p);
+	for (n = 0; n < 16; n++)
+		move_ymm(p, n, GS_VEC(n), false);
+	fix_rel32(done, *p);
 }
 
 /* ldmxcsr (2), stmxcsr (3) gs:[off] */
@@ -130,7 +167,7 @@ static void vec_save(u8 **p)
 	EMIT(p, 0x84, 0xc0); /* test al, al */
 	none = emit_jcc(p, COND_E);
 	novec = test_vec(p, VEC_REGS);
-	move_vectors(p, true);
+	store_vectors(p);
 	nofp = test_vec(p, VEC_SSE_FP | VEC_AVX_FP);
 	put_mxcsr(p, 3, GS_OF(c.r.x87.mxcsr));
 	put_mxcsr(p, 2, GS_OF(j.host_mxcsr));
@@ -172,7 +209,7 @@ static void vec_load(u8 **p)
 	put_mxcsr(p, 3, GS_OF(j.host_mxcsr));
 	put_mxcsr(p, 2, GS_OF(c.r.x87.mxcsr));
 	fix_rel32(nofp, *p);
-	move_vectors(p, false);
+	load_vectors(p);
 	fix_rel32(novec, *p);
 }
 

@@ -14,13 +14,14 @@
 /* An instruction that may call C: for a memory access that misses the TLB, or always. */
 struct jit_insn {
 	struct isa_insn i;
-	u64 rec;      /* struct rec of the status flags before it; 0: they are in cpu->j.fl */
-	bool host_fl; /* they are in EFLAGS */
-	bool shadow;  /* STI stands before it: see cpu->j.shadow */
-	u16 end;      /* offset in the page of the next instruction */
-	u16 index;    /* instructions of the block before it */
-	u16 x87;      /* 1 + offset of the x87 instruction before it whose address is not in x87.fip
-			 yet; 0: none */
+	u64 rec;	  /* struct rec of the status flags before it; 0: they are in cpu->j.fl */
+	bool host_fl : 1; /* they are in EFLAGS */
+	bool shadow : 1;  /* STI stands before it: see cpu->j.shadow */
+	u8 vec;		  /* VEC_* asked for before it */
+	u16 end;	  /* offset in the page of the next instruction */
+	u16 index;	  /* instructions of the block before it */
+	u16 x87; /* 1 + offset of the x87 instruction before it whose address is not in x87.fip
+		    yet; 0: none */
 };
 
 /* Where the status flags are when a jump is taken. */

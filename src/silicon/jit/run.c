@@ -368,7 +368,7 @@ static unsigned vec_rights(const struct isa_cpu *c)
 
 const void *jit_vec(struct sil_cpu *cpu, struct jit_insn *ji)
 {
-	unsigned rights = vec_rights(&cpu->c), kind = jit_vec_kind(&ji->i);
+	unsigned rights = vec_rights(&cpu->c), kind = ji->vec;
 
 	if (unlikely((rights & kind) != kind))
 		return jit_end(cpu, ji);

@@ -25,18 +25,40 @@ static void put_vex(struct tr *t, const struct enc *e, unsigned reg, unsigned rm
 	*p += e->nimm;
 }
 
+/* Does an instruction of the block need @bit before a handler takes the registers away? */
+static bool needed_later(const struct tr *t, unsigned bit)
+{
+	unsigned k;
+
+	for (k = t->index + 1; k < t->npre; k++) {
+		tr_fn *fn = tr_fn_of(&t->pre[k]);
+
+		if (!fn || !tr_usable(t, &t->pre[k]))
+			return false;
+		if (fn == tr_simd && (jit_vec_kind(&t->pre[k]) & bit))
+			return true;
+	}
+	return false;
+}
+
 void tr_need_vec(struct tr *t, unsigned bit)
 {
 	struct cold *c;
 
 	if (t->vec & bit)
 		return;
+	/* One look for both. */
+	if (bit == VEC_SSE && needed_later(t, VEC_SSE_FP))
+		bit = VEC_SSE_FP;
+	if (bit == VEC_AVX && needed_later(t, VEC_AVX_FP))
+		bit = VEC_AVX_FP;
 	t->t1 = 0; /* C may run */
 	tr_spill_flags(t);
 	EMIT(&t->p, 0x65, 0xf6, 0x04, 0x25); /* test byte gs:[vec], bit */
 	put32(&t->p, GS_OF(j.vec));
 	put8(&t->p, bit);
 	c = tr_cold(t, COLD_VEC, emit_jcc(&t->p, COND_E), tr_insn(t));
+	t->ji->vec |= (u8)bit;
 	c->back = t->p;
 	t->vec |= bit;
 	if (bit == VEC_SSE_FP)

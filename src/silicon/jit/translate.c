@@ -218,6 +218,7 @@ struct jit_insn *tr_insn(struct tr *t)
 	t->ji->index = (u16)t->index;
 	t->ji->x87 = (u16)t->x87;
 	t->ji->shadow = t->shadow;
+	t->ji->vec = 0;
 	t->ji->rec = t->fl == FL_LOST || t->fl == FL_HOST ? t->rec : 0;
 	t->ji->host_fl = t->fl == FL_HOST && !t->rec;
 	t->at[t->nat].code = (u32)(t->p - t->j->rw);

@@ -264,10 +264,12 @@ enum sil_vmx sil_vmclear(struct sil_cpu *cpu, void *vmcs)
 		return vtx_fail_because(cpu, VMXERR_VMCLEAR_INVALID_ADDRESS, "VMCLEAR_ADDRESS",
 					"the operand is page-aligned and within MAXPHYADDR",
 					"31.3, VMCLEAR", ~0u, (u64)vmcs);
-	if (v->cur == r) {
+	if (v->home == r) {
 		spill(cpu, r);
-		v->cur = NULL;
+		v->home = NULL;
 	}
+	if (v->cur == r)
+		v->cur = NULL;
 	r->launch = VMCS_CLEAR;
 	r->clean = 0;
 	return SIL_VMX_OK;
@@ -290,10 +292,19 @@ enum sil_vmx sil_vmptrld(struct sil_cpu *cpu, void *vmcs)
 					"31.3, VMPTRLD", ~0u, r->revision);
 	if (v->cur == r)
 		return SIL_VMX_OK;
-	if (v->cur)
-		spill(cpu, v->cur);
 	v->cur = r;
+	if (r->revision & VMCS_SHADOW_VMCS) {
+		region_bases(r, v->base);
+		return SIL_VMX_OK;
+	}
 	v->base[VMCS_IN_REGION] = (u8 *)r;
+	v->base[VMCS_IN_CPU] = (u8 *)&cpu->c;
+	v->base[VMCS_IN_RSP] = (u8 *)&cpu->c.r.gpr[RSP];
+	if (v->home == r)
+		return SIL_VMX_OK;
+	if (v->home)
+		spill(cpu, v->home);
+	v->home = r;
 	fill(cpu, r);
 	v->stale = true;
 	return SIL_VMX_OK;

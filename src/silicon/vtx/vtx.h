@@ -74,7 +74,10 @@ struct vtx_machine {
 
 struct vtx_cpu {
 	struct vmcs_region *cur; /* NULL: no current VMCS */
-	u8 *base[VMCS_NBASES];	 /* of cur; see struct vmcs_where */
+	/* Whose homes struct isa_cpu has: cur, or what was current before a shadow VMCS, whose
+	 * fields stay in its region because nothing can be entered with it. */
+	struct vmcs_region *home;
+	u8 *base[VMCS_NBASES]; /* of cur; see struct vmcs_where */
 	const struct vmcs_where *where;
 
 	/* The controls of cur in this stay in the guest; secondary ones as 0 if not activated. */

@@ -229,6 +229,32 @@ static void test_kick(void **state)
 	fake_fini(&f);
 }
 
+/* Four instructions in a loop of two blocks. */
+CODE(c_counted, "1: inc %rax; nop; jmp 2f; nop; 2: jmp 1b");
+
+/* sil_cpu_stop_at: the exit is at that very instruction, wherever in a block it is. */
+static void test_stop_at(void **state)
+{
+	static const u64 rips[] = {0x1000, 0x1003, 0x1004, 0x1007};
+	u64 first, at = 0;
+
+	setup();
+	f.m->cfg.exact_stops = true;
+	LOAD(c_counted, 0x1000);
+	f.cpu->c.r.gpr[RAX] = 0;
+	first = sil_cpu_retired(f.cpu);
+	for (unsigned step = 0; step < 200; step++) {
+		at += step * 7 % 11;
+		sil_cpu_stop_at(f.cpu, first + at);
+		assert_int_equal(fake_run(&f), X_KICK);
+		sil_cpu_unkick(f.cpu);
+		assert_int_equal(sil_cpu_retired(f.cpu) - first, at);
+		assert_int_equal(f.cpu->c.s.rip, rips[at % 4]);
+		assert_int_equal(f.cpu->c.r.gpr[RAX], (at + 3) / 4);
+	}
+	fake_fini(&f);
+}
+
 static void test_inject(void **state)
 {
 	struct isa_event ev = {.vector = 0x13, .type = EV_EXT_INT};
@@ -791,6 +817,7 @@ int main(void)
 		cmocka_unit_test(test_breakpoints),
 		cmocka_unit_test(test_shadow_mtf),
 		cmocka_unit_test(test_kick),
+		cmocka_unit_test(test_stop_at),
 		cmocka_unit_test(test_inject),
 		cmocka_unit_test(test_page_crossing),
 		cmocka_unit_test(test_canonical),

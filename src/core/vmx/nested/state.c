@@ -109,7 +109,13 @@ static int restore_l2(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 
 {
 	struct nested_vmx *n = nested_of(v);
 	struct check_failure f;
+	u64 pdptr[4];
+	bool pae = is_pae_paging(v);
 
+	/* Those of KVM_SET_SREGS2, or read from memory by KVM_SET_SREGS; vmcs12 has none without
+	 * EPT. */
+	for (unsigned i = 0; i < 4 && pae; i++)
+		pdptr[i] = kvm_pdptr_read(v, i);
 	n->run_pending = s->flags & KVM_STATE_NESTED_RUN_PENDING;
 	n->mtf_pending = s->flags & KVM_STATE_NESTED_MTF_PENDING;
 	/* The entry has delivered its event; L2 may be where the event could not be injected. The
@@ -137,7 +143,13 @@ static int restore_l2(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 
 		}
 	}
 	n->check_dirty = 0;
-	return nested_enter(v, false) == NESTED_ENTERED ? 0 : -EINVAL;
+	if (nested_enter(v, false) != NESTED_ENTERED)
+		return -EINVAL;
+	if (pae && is_pae_paging(v) && !v12_cpu2(n->vmcs12, SECONDARY_EXEC_ENABLE_EPT)) {
+		memcpy(v->regs.pdptr, pdptr, sizeof(pdptr));
+		regcache_mark_dirty(&v->regs, VCPU_EXREG_PDPTR);
+	}
+	return 0;
 }
 
 int nested_set_state(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 size)

@@ -5,10 +5,12 @@
  * complains, and that every call comes back.
  *
  *	fuzz_ioctl [--seconds N] [--seed N]
+ *	fuzz_shim [--seconds N] [--seed N]	by the functions that programs under the shim call
  *
  * Round after round starts from nothing: a VM, then some hundred calls, then everything is closed.
  *A round is made from its seed, which is printed if the round dies. Built with FUZZ_LIBFUZZER
- *defined it is a libFuzzer target instead, the input being the stream of choices.
+ *defined it is a libFuzzer target instead, the input being the stream of choices. door_lib.c or
+ *door_shim.c is linked with it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +27,8 @@
 #include "base/bits.h"
 #include "kvmapi/ioctl.h"
 #include "kvmapi/kvmless.h"
+
+#include "door.h"
 
 #define MEM   (64 * PAGE_SIZE)
 #define NFDS  24
@@ -92,7 +96,7 @@ static void add_fd(struct round *r, int fd)
 		r->fd[r->nfds++] = fd;
 		return;
 	}
-	kvmless_close(r->fd[i]);
+	door.close(r->fd[i]);
 	r->fd[i] = fd;
 }
 
@@ -199,7 +203,7 @@ static void *kicker(void *opaque)
 		nanosleep(&ms, NULL);
 		fd = __atomic_load_n(&running_fd, __ATOMIC_ACQUIRE);
 		if (fd >= 0)
-			kvmless_kick(fd);
+			door.kick(fd, caller);
 		if (fd >= 0 && tick % 16 == 0)
 			pthread_kill(caller, SIGUSR1);
 		if (at != __atomic_load_n(&calls, __ATOMIC_RELAXED)) {
@@ -219,7 +223,7 @@ static void run(int fd)
 	sigset_t set;
 
 	__atomic_store_n(&running_fd, fd, __ATOMIC_RELEASE);
-	kvmless_ioctl(fd, KVM_RUN, below(50) ? 0 : rnd());
+	door.ioctl(fd, KVM_RUN, below(50) ? 0 : rnd());
 	__atomic_store_n(&running_fd, -1, __ATOMIC_RELEASE);
 	/* Blocked here, and perhaps not during KVM_RUN */
 	sigemptyset(&set);
@@ -247,7 +251,7 @@ static void call(struct round *r)
 		return;
 	}
 	if (row->kind <= ARG_VALUE) {
-		res = kvmless_ioctl(fd, req, row->kind == ARG_VALUE ? number(r->mem) : !below(20));
+		res = door.ioctl(fd, req, row->kind == ARG_VALUE ? number(r->mem) : !below(20));
 		if (req == KVM_CREATE_VM || req == KVM_CREATE_VCPU || req == KVM_GET_STATS_FD)
 			add_fd(r, res);
 		return;
@@ -261,7 +265,7 @@ static void call(struct round *r)
 		if (p == r->scratch)
 			shape(r, req, p);
 	}
-	res = kvmless_ioctl(fd, req, p);
+	res = door.ioctl(fd, req, p);
 	if (p == r->scratch) {
 		unshape(req, p);
 		if (!res)
@@ -275,19 +279,19 @@ static void other(struct round *r)
 	struct kvm_run *run;
 	char buf[256];
 
-	switch (below(6)) {
+	switch (below(door.more ? 7 : 6)) {
 	case 0: add_fd(r, dup(r->fd[i])); break;
 	case 1:
-		kvmless_close(r->fd[i]);
+		door.close(r->fd[i]);
 		r->fd[i] = r->fd[--r->nfds];
 		if (!r->nfds)
-			add_fd(r, kvmless_open(O_CLOEXEC));
+			add_fd(r, door.open(O_CLOEXEC));
 		break;
 	case 2: kvmless_kick(r->fd[i]); break;
 	case 3:
 		/* Scribbling over the run page is everyone's right. */
-		run = kvmless_mmap(NULL, 3 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-				   r->fd[i], 0);
+		run = door.mmap(NULL, 3 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd[i],
+				0);
 		if (run != MAP_FAILED) {
 			for (unsigned k = below(8); k--;)
 				((u8 *)run)[below(below(2) ? 3 * PAGE_SIZE : 64)] = rnd();
@@ -295,12 +299,13 @@ static void other(struct round *r)
 			munmap(run, 3 * PAGE_SIZE);
 		}
 		break;
-	case 4: kvmless_pread(r->fd[i], buf, sizeof(buf), below(1000)); break;
+	case 4: door.pread(r->fd[i], buf, sizeof(buf), below(1000)); break;
 	case 5:
 		/* Guest code: random bytes at the start of guest memory */
 		for (unsigned k = 0; k < 64; k++)
 			r->mem[below(4 * PAGE_SIZE)] = rnd();
 		break;
+	case 6: door.more(r->fd[i], r->fd[below(r->nfds)], r->scratch, below); break;
 	}
 }
 
@@ -317,17 +322,17 @@ static void one_round(void)
 	mprotect(r->mem + MEM, PAGE_SIZE, PROT_NONE);
 	r->edge = r->mem + MEM;
 	r->scratch = r->edge - 8 * PAGE_SIZE;
-	kvm = kvmless_open(O_RDWR | O_CLOEXEC);
+	kvm = door.open(O_RDWR | O_CLOEXEC);
 	add_fd(r, kvm);
-	vm = kvmless_ioctl(kvm, KVM_CREATE_VM, 0);
+	vm = door.ioctl(kvm, KVM_CREATE_VM, 0);
 	add_fd(r, vm);
 	if (below(2))
-		kvmless_ioctl(vm, KVM_CREATE_IRQCHIP, 0);
+		door.ioctl(vm, KVM_CREATE_IRQCHIP, 0);
 	m.userspace_addr = (u64)r->mem;
-	kvmless_ioctl(vm, KVM_SET_USER_MEMORY_REGION, &m);
-	add_fd(r, kvmless_ioctl(vm, KVM_CREATE_VCPU, 0));
+	door.ioctl(vm, KVM_SET_USER_MEMORY_REGION, &m);
+	add_fd(r, door.ioctl(vm, KVM_CREATE_VCPU, 0));
 	for (unsigned i = below(3); i--;)
-		add_fd(r, kvmless_ioctl(vm, KVM_CREATE_VCPU, below(8)));
+		add_fd(r, door.ioctl(vm, KVM_CREATE_VCPU, below(8)));
 	for (unsigned i = 0; i < CALLS; i++) {
 		if (input && input == input_end)
 			break;
@@ -338,7 +343,7 @@ static void one_round(void)
 			other(r);
 	}
 	while (r->nfds)
-		kvmless_close(r->fd[--r->nfds]);
+		door.close(r->fd[--r->nfds]);
 	munmap(r->mem, MEM + PAGE_SIZE);
 	free(r);
 }
@@ -377,7 +382,8 @@ static u64 round_seed;
 static void on_death(int sig)
 {
 	char text[64];
-	int n = snprintf(text, sizeof(text), "fuzz_ioctl: signal %d, seed %#lx\n", sig, round_seed);
+	int n = snprintf(text, sizeof(text), "%s: signal %d, seed %#lx\n", door.name, sig,
+			 round_seed);
 
 	if (write(2, text, n) < 0)
 		_exit(2);
@@ -403,7 +409,7 @@ int main(int argc, char **argv)
 		} else if (!strcmp(argv[i], "--seed") && i + 1 < argc) {
 			round_seed = strtoull(argv[++i], NULL, 0);
 		} else {
-			fprintf(stderr, "usage: fuzz_ioctl [--seconds N] [--seed N]\n");
+			fprintf(stderr, "usage: %s [--seconds N] [--seed N]\n", door.name);
 			return 2;
 		}
 	}
@@ -411,7 +417,7 @@ int main(int argc, char **argv)
 	signal(SIGABRT, on_death);
 	signal(SIGSEGV, on_death);
 	setup();
-	printf("fuzz_ioctl: first seed %#lx\n", round_seed);
+	printf("%s: first seed %#lx\n", door.name, round_seed);
 	fflush(stdout);
 	do {
 		seed = round_seed | 1;
@@ -420,7 +426,7 @@ int main(int argc, char **argv)
 		round_seed = round_seed * 6364136223846793005ull + 1442695040888963407ull;
 		clock_gettime(CLOCK_MONOTONIC, &now);
 	} while (now.tv_sec - start.tv_sec < seconds);
-	printf("fuzz_ioctl: %u rounds of up to %u calls\n", rounds, CALLS);
+	printf("%s: %u rounds of up to %u calls\n", door.name, rounds, CALLS);
 	return 0;
 }
 #endif

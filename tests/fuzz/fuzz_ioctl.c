@@ -266,6 +266,8 @@ static void call(struct round *r)
 			shape(r, req, p);
 	}
 	res = door.ioctl(fd, req, p);
+	if (req == KVM_CREATE_GUEST_MEMFD)
+		add_fd(r, res);
 	if (p == r->scratch) {
 		unshape(req, p);
 		if (!res)

@@ -240,6 +240,7 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 	const struct kvm_x86_ops *ops = v->kvm->ops;
 	bool window, need_exit = false;
 	enum exit_fastpath fast;
+	u64 start;
 	int ret;
 
 	if (unlikely(v->kvm->clock.deterministic))
@@ -288,7 +289,9 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 	}
 	DEBUG_BUG_ON(!regcache_valid(&v->regs));
 	v->arch->ran = true;
+	start = kvm_now_ns(v->kvm);
 	fast = ops->vcpu_run(v);
+	v->arch->stat.guest_ns += kvm_now_ns(v->kvm) - start;
 	vcpu_leave_guest_mode(v);
 	if (unlikely(v->kvm->clock.deterministic))
 		deterministic_after_exit(v);
@@ -455,12 +458,18 @@ static int run_recovering(struct kvm_vcpu *v)
 
 int vcpu_run(struct kvm_vcpu *v)
 {
+	struct vcpu_stat *stat = &v->arch->stat;
+	u64 start, elsewhere;
 	int ret;
 
 	if (__atomic_load_n(&v->kvm->arch->bugged, __ATOMIC_ACQUIRE))
 		return -EIO;
 	VCPU_TRACE(run, v);
+	start = kvm_now_ns(v->kvm);
+	elsewhere = stat->guest_ns + stat->halt_wait_ns;
 	ret = run_recovering(v);
+	elsewhere = stat->guest_ns + stat->halt_wait_ns - elsewhere;
+	stat->core_ns += kvm_now_ns(v->kvm) - start - elsewhere;
 	VCPU_TRACE(return, v, ret);
 	/* Whatever the reason for leaving, the request to leave is met. */
 	if (ret == -EINTR)

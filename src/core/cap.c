@@ -285,7 +285,11 @@ int vcpu_tpr_access_reporting(struct kvm_vcpu *v, struct kvm_tpr_access_ctl *t)
 
 int vcpu_set_vapic_addr(struct kvm_vcpu *v, u64 addr)
 {
-	return v->apic ? 0 : -EINVAL;
+	struct gfn_to_hva_cache c;
+
+	if (!v->apic)
+		return -EINVAL;
+	return addr && gfn_cache_init(v->kvm, &c, addr, sizeof(u32)) ? -EINVAL : 0;
 }
 
 int vcpu_get_nested_state(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size)

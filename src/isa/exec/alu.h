@@ -88,8 +88,9 @@ static __always_inline_ u64 alu_not(struct isa_cpu *c, unsigned size, u64 a, u64
  */
 
 struct isa_undefined {
-	u32 shift_af;	/* after shifts by more than 0: CC_AF or 0 */
-	bool mul_keeps; /* MUL and IMUL leave PF, AF, ZF and SF as they were */
+	u32 shift_af;	 /* after shifts by more than 0: CC_AF or 0 */
+	bool mul_keeps;	 /* MUL and IMUL leave PF, AF, ZF and SF as they were */
+	bool scan_index; /* PF after BSF and BSR is the index's, not the operand's; SF is clear */
 };
 extern struct isa_undefined isa_undefined;
 

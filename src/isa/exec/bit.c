@@ -82,22 +82,33 @@ void exec_btc(struct isa_cpu *c, const struct isa_insn *i)
  * ------------------------------------------------------------------------------ */
 
 /* A zero source leaves the destination as it was: documented by AMD, relied upon everywhere. */
+/* Status flags of BSF and BSR: ZF as the manual has it, the rest as the host does. */
+static void scan_flags(struct isa_cpu *c, unsigned size, u64 v, unsigned index)
+{
+	if (v && isa_undefined.scan_index)
+		isa_set_status(c, __builtin_parity(index) ? 0 : X86_PF);
+	else
+		isa_cc_logic(c, size, v);
+}
+
 void exec_bsf(struct isa_cpu *c, const struct isa_insn *i)
 {
 	u64 v = op_get(c, i, 1);
+	unsigned index = v ? (unsigned)__builtin_ctzll(v) : 0;
 
-	isa_cc_logic(c, i->o[1].size, v);
+	scan_flags(c, i->o[1].size, v, index);
 	if (v)
-		reg_set(c, i->o[0].reg, i->o[0].size, __builtin_ctzll(v));
+		reg_set(c, i->o[0].reg, i->o[0].size, index);
 }
 
 void exec_bsr(struct isa_cpu *c, const struct isa_insn *i)
 {
 	u64 v = op_get(c, i, 1);
+	unsigned index = v ? 63 - (unsigned)__builtin_clzll(v) : 0;
 
-	isa_cc_logic(c, i->o[1].size, v);
+	scan_flags(c, i->o[1].size, v, index);
 	if (v)
-		reg_set(c, i->o[0].reg, i->o[0].size, 63 - __builtin_clzll(v));
+		reg_set(c, i->o[0].reg, i->o[0].size, index);
 }
 
 /* Without the feature, the F3 of TZCNT and LZCNT is ignored. */

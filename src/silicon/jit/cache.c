@@ -18,7 +18,7 @@
 #ifdef __x86_64__
 #include <cpuid.h>
 
-#define CODE_MB	     64u
+#define CODE_MB	     16u
 #define ARENA_FACTOR 4 /* descriptions are larger than the code */
 
 #ifndef HWCAP2_FSGSBASE

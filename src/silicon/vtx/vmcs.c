@@ -334,12 +334,15 @@ enum sil_vmx sil_vmread(struct sil_cpu *cpu, u32 field, u64 *val)
 static u32 narrow(const struct vtx_cpu *v, u32 field, u64 val, u32 topics)
 {
 	const u64 windows = CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING;
-	const struct isa_cpu *c = (const struct isa_cpu *)v->base[VMCS_IN_CPU];
+	u64 rflags;
 
+	/* A shadow VMCS has its own copy of this part, and not as an aligned struct isa_cpu. */
+	memcpy(&rflags, (const u8 *)v->base[VMCS_IN_CPU] + offsetof(struct isa_cpu, s.rflags),
+	       sizeof(rflags));
 	if (field == CPU_BASED_VM_EXEC_CONTROL &&
 	    !((VF(v->cur, CPU_BASED_VM_EXEC_CONTROL) ^ (u32)val) & ~windows))
 		return T_WINDOW;
-	if (field == GUEST_RFLAGS && !((c->s.rflags ^ val) & X86_VM))
+	if (field == GUEST_RFLAGS && !((rflags ^ val) & X86_VM))
 		return topics & ~T_VM;
 	return topics;
 }

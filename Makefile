@@ -43,6 +43,10 @@ check: guests
 selftests: all
 	@tools/install-deps selftests
 	@tools/selftests --build $(BUILD)
+	@tools/selftests --build $(BUILD) --param kvm_intel.ept=0 smaller_maxphyaddr_emulation_test \
+		vmx_exception_with_invalid_guest_state set_sregs_test state_test vmx_dirty_log_test
+	@tools/selftests --build $(BUILD) hyperv_clock hyperv_cpuid hyperv_tlb_flush
+	@tools/selftests --build $(BUILD) --tier perf --skip hardware_disable_test
 
 bench: guests
 	@tools/install-deps bench || echo "the table goes without QEMU TCG"

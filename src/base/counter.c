@@ -28,6 +28,11 @@ u64 counter_read(void)
 	return __rdtsc();
 }
 
+u64 counter_rough(void)
+{
+	return __rdtsc();
+}
+
 /* Same rate at all times (SDM vol. 3B, 18.17.1), and the kernel trusts it on all processors. */
 static bool counter_usable(void)
 {
@@ -113,6 +118,11 @@ static u64 measured_khz(void)
 #else
 
 u64 counter_read(void)
+{
+	return 0;
+}
+
+u64 counter_rough(void)
 {
 	return 0;
 }

@@ -10,5 +10,7 @@
 u32 counter_khz(void);
 /* Not before what precedes it in program order. Any thread. */
 u64 counter_read(void);
+/* As cheap as it gets: some nanoseconds before or after where it stands. Any thread. */
+u64 counter_rough(void);
 
 #endif

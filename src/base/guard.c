@@ -88,6 +88,29 @@ static int install_one(int sig, struct sigaction *old)
 
 static bool managed; /* atomic */
 
+static bool masks_seen; /* atomic */
+static __thread bool known_open;
+
+bool guard_known_open(void)
+{
+	return known_open;
+}
+
+void guard_found_open(void)
+{
+	known_open = __atomic_load_n(&masks_seen, __ATOMIC_ACQUIRE);
+}
+
+void guard_mask_changes(void)
+{
+	known_open = false;
+}
+
+void guard_masks_seen(void)
+{
+	__atomic_store_n(&masks_seen, true, __ATOMIC_RELEASE);
+}
+
 void guard_set_managed(void)
 {
 	__atomic_store_n(&managed, true, __ATOMIC_RELEASE);
@@ -125,6 +148,22 @@ static inline void raw_copy(void *dst, const void *src, size_t n)
 #endif
 }
 
+/* Not an access that the compiler sees: sanitizers take address 0 of a program's for a mistake. */
+static inline void raw_touch(hva_t hva, bool write)
+{
+#ifdef __x86_64__
+	if (write)
+		__asm__ volatile("lock orb $0, (%0)" : : "r"(hva) : "memory", "cc");
+	else
+		__asm__ volatile("testb $0, (%0)" : : "r"(hva) : "memory", "cc");
+#else
+	if (write)
+		__atomic_fetch_or((u8 *)hva, 0, __ATOMIC_RELAXED);
+	else
+		(void)*(volatile u8 *)hva;
+#endif
+}
+
 int copy_from_user(void *dst, const void *user_src, size_t n)
 {
 	struct guard g;
@@ -153,10 +192,7 @@ int guard_touch(hva_t hva, bool write)
 
 	if (guard_enter(&g))
 		return -EFAULT;
-	if (write)
-		__atomic_fetch_or((u8 *)hva, 0, __ATOMIC_RELAXED);
-	else
-		(void)*(volatile u8 *)hva;
+	raw_touch(hva, write);
 	guard_leave(&g);
 	return 0;
 }

@@ -44,6 +44,16 @@ int guard_install(void);
  * them: guard_install does nothing. */
 void guard_set_managed(void);
 
+/*
+ * Are SIGSEGV and SIGBUS open in this thread, as far as is known? It costs a system call to ask, so
+ * who sees all that the program does with its signal masks may keep the answer: guard_masks_seen
+ * says that it does. Each change, and each handler that begins, makes the answer unknown.
+ */
+bool guard_known_open(void);
+void guard_found_open(void);
+void guard_masks_seen(void);
+void guard_mask_changes(void);
+
 void guard_push(struct guard *g);
 void guard_leave(struct guard *g);
 /* The shim calls this from the program's own handler when it wraps SIGSEGV/SIGBUS: does not return

@@ -22,6 +22,7 @@
 #define BUF_RECORDS 16384u /* 1 MiB a thread; a power of two */
 #define MAX_BUFS    256
 #define FLUSH_NS    100000000
+#define PATIENCE_MS 200 /* that a producer has with a writer that is late */
 
 /*
  * One producer at a time, the thread that owns it, and one consumer, the writer. head and tail only
@@ -34,6 +35,8 @@ struct trace_buf {
 	u64 lost; /* by the producer */
 	u64 lost_reported;
 	bool busy, owned; /* owned: atomic */
+	bool impatient;	  /* the producer has waited for room in vain, and there has been none since
+			   */
 	struct trace_record rec[BUF_RECORDS];
 };
 
@@ -120,6 +123,30 @@ static void wake_writer(void)
 	syscall(SYS_futex, &writer.wake, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
 }
 
+static bool has_room(const struct trace_buf *b, u32 n)
+{
+	return b->head + n - __atomic_load_n(&b->tail, __ATOMIC_ACQUIRE) <= BUF_RECORDS;
+}
+
+/* On a busy machine the writer may be late, but a guest must not stand still for a full disk. */
+static bool wait_for_room(struct trace_buf *b, u32 n)
+{
+	const struct timespec ms = {.tv_nsec = 1000000};
+	int saved = errno;
+
+	for (unsigned k = 0; !b->impatient && k < PATIENCE_MS; k++) {
+		wake_writer();
+		nanosleep(&ms, NULL);
+		if (has_room(b, n)) {
+			errno = saved;
+			return true;
+		}
+	}
+	b->impatient = true;
+	errno = saved;
+	return false;
+}
+
 /* Room for @n records, then put(), or NULL: the event is lost. */
 static struct trace_buf *begin(u32 n)
 {
@@ -134,13 +161,17 @@ static struct trace_buf *begin(u32 n)
 			return NULL;
 		}
 	}
-	if (b->busy || b->head + n - __atomic_load_n(&b->tail, __ATOMIC_ACQUIRE) > BUF_RECORDS) {
-		__atomic_fetch_add(&b->lost, 1, __ATOMIC_RELAXED);
-		return NULL;
+	if (!b->busy) {
+		b->busy = true;
+		__asm__ volatile("" ::: "memory");
+		if (likely(has_room(b, n)) || wait_for_room(b, n)) {
+			b->impatient = false;
+			return b;
+		}
+		b->busy = false;
 	}
-	b->busy = true;
-	__asm__ volatile("" ::: "memory");
-	return b;
+	__atomic_fetch_add(&b->lost, 1, __ATOMIC_RELAXED);
+	return NULL;
 }
 
 static struct trace_record *at(struct trace_buf *b, u64 n)

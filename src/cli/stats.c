@@ -86,6 +86,14 @@ static void print_text(FILE *f, const char *title, const struct stats_file *s)
 	}
 }
 
+static u64 value(const struct stats_file *s, const char *name)
+{
+	for (unsigned i = 0; i < s->h.num_desc; i++)
+		if (!strcmp((const char *)desc_at(s, i)->name, name))
+			return s->sum[i];
+	return 0;
+}
+
 static void print_json(FILE *f, const char *title, const struct stats_file *s)
 {
 	json_string(f, title);
@@ -184,6 +192,16 @@ int stats_print(FILE *f, bool json, int vm_fd, const int *vcpu_fds, unsigned ncp
 		fprintf(f, "time %.3f s, %u vCPU%s\n", seconds, ncpus, ncpus == 1 ? "" : "s");
 		print_text(f, "VM", &vm);
 		print_text(f, ncpus == 1 ? "vCPU" : "vCPUs, sums", &vcpu);
+		if (value(&vcpu, "sil_jit_timed_insns"))
+			fprintf(f, "translation: %.0f ns an instruction\n",
+				(double)value(&vcpu, "sil_jit_timed_ns") /
+					(double)value(&vcpu, "sil_jit_timed_insns"));
+		if (value(&vcpu, "sil_jit_lookups"))
+			fprintf(f,
+				"chaining: C looks for the target of one jump in %.0f "
+				"instructions\n",
+				(double)value(&vcpu, "sil_instructions") /
+					(double)value(&vcpu, "sil_jit_lookups"));
 		print_calls(f, false, vcpu_fds, ncpus);
 	}
 	free(vm.desc);

@@ -11,6 +11,8 @@
 #include "core/memslot.h"
 #include "core/vcpu.h"
 #include "spec/abi/kvm_para.h"
+#include "spec/msr.h"
+#include "spec/vmx.h"
 
 #define KVM_GUESTDBG_VALID                                                          \
 	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP |   \
@@ -31,13 +33,21 @@ static int online_cpus(void)
 	return n > 0 ? (int)n : 1;
 }
 
-/* Private memory takes two-dimensional paging. */
-static u32 vm_types(void)
+/* Two-dimensional paging, of this VM or of the next. */
+static bool has_tdp(struct kvm *kvm)
 {
 	struct kvm_params p;
 
+	if (kvm)
+		return kvm->arch->params.kvm_intel_ept;
 	params_snapshot(&p);
-	return BIT(KVM_X86_DEFAULT_VM) | (p.kvm_intel_ept ? BIT(KVM_X86_SW_PROTECTED_VM) : 0);
+	return p.kvm_intel_ept;
+}
+
+/* Private memory takes two-dimensional paging. */
+static u32 vm_types(void)
+{
+	return BIT(KVM_X86_DEFAULT_VM) | (has_tdp(NULL) ? BIT(KVM_X86_SW_PROTECTED_VM) : 0);
 }
 
 bool kvm_vm_type_supported(unsigned long type)
@@ -157,6 +167,27 @@ static int enable_halt_poll(struct kvm *kvm, const struct kvm_enable_cap *cap)
 	return 0;
 }
 
+static bool has_notify_vmexit(void)
+{
+	u64 cap;
+
+	return !kvm_host_rdmsr(MSR_IA32_VMX_PROCBASED_CTLS2, &cap) &&
+	       cap >> 32 & SECONDARY_EXEC_NOTIFY_VM_EXITING;
+}
+
+static int enable_notify_vmexit(struct kvm *kvm, const struct kvm_enable_cap *cap)
+{
+	u32 flags = (u32)cap->args[0];
+
+	if (flags & ~(u32)(KVM_X86_NOTIFY_VMEXIT_ENABLED | KVM_X86_NOTIFY_VMEXIT_USER))
+		return -EINVAL;
+	if (!(flags & KVM_X86_NOTIFY_VMEXIT_ENABLED) || !has_notify_vmexit() || kvm->nvcpus)
+		return -EINVAL;
+	kvm->arch->notify_window = cap->args[0] >> 32;
+	kvm->arch->notify_vmexit_flags = flags;
+	return 0;
+}
+
 static int enable_user_space_msr(struct kvm *kvm, const struct kvm_enable_cap *cap)
 {
 	if (cap->args[0] & ~(u64)KVM_MSR_EXIT_REASON_VALID_MASK)
@@ -243,14 +274,28 @@ int vm_enable_cap(struct kvm *kvm, const struct kvm_enable_cap *cap)
 	return ret;
 }
 
+/* args[0]: where the version goes. */
+static int enable_evmcs(struct kvm_vcpu *v, const struct kvm_enable_cap *cap)
+{
+	u16 version;
+	int ret;
+
+	if (!v->kvm->ops->nested || !v->kvm->arch->params.kvm_intel_nested)
+		return -ENOTTY;
+	ret = v->kvm->ops->nested->enable_evmcs(v, &version);
+	return ret ? ret : copy_to_user((void *)cap->args[0], &version, sizeof(version));
+}
+
 int vcpu_enable_cap(struct kvm_vcpu *v, const struct kvm_enable_cap *cap)
 {
 	if (cap->flags)
 		return -EINVAL;
-	if (cap->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
-		return -EINVAL;
-	v->arch->pv.enforce = cap->args[0];
-	return 0;
+	switch (cap->cap) {
+	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID: v->arch->pv.enforce = cap->args[0]; return 0;
+	case KVM_CAP_HYPERV_ENFORCE_CPUID: v->arch->hv.enforce = cap->args[0]; return 0;
+	case KVM_CAP_HYPERV_ENLIGHTENED_VMCS: return enable_evmcs(v, cap);
+	default: return -EINVAL;
+	}
 }
 
 /* ---- Device attributes of the system and of VMs ---- */
@@ -274,23 +319,7 @@ int vm_device_attr(struct kvm *kvm, bool set, bool query, struct kvm_device_attr
 	return -ENXIO;
 }
 
-/* ---- Not for this processor ---- */
-
-/* TPR accesses are reported for processors without a TPR shadow: only 32-bit guests of old used it.
- */
-int vcpu_tpr_access_reporting(struct kvm_vcpu *v, struct kvm_tpr_access_ctl *t)
-{
-	return t->flags ? -EINVAL : 0;
-}
-
-int vcpu_set_vapic_addr(struct kvm_vcpu *v, u64 addr)
-{
-	struct gfn_to_hva_cache c;
-
-	if (!v->apic)
-		return -EINVAL;
-	return addr && gfn_cache_init(v->kvm, &c, addr, sizeof(u32)) ? -EINVAL : 0;
-}
+/* ---- Nested state ---- */
 
 int vcpu_get_nested_state(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size)
 {

@@ -58,6 +58,19 @@ u64 kvm_now_ns(const struct kvm *kvm)
 	return c->native ? kvm_machine_tsc_to_ns(kvm, counter_read()) : monotonic_ns();
 }
 
+u64 kvm_rough_ns(const struct kvm *kvm)
+{
+	const struct kvm_clock *c = &kvm->clock;
+
+	return likely(c->native && !c->deterministic) ? kvm_machine_tsc_to_ns(kvm, counter_rough())
+						      : kvm_now_ns(kvm);
+}
+
+u64 kvm_machine_tsc_rough(const struct kvm *kvm)
+{
+	return likely(kvm->clock.native) ? counter_rough() : kvm_machine_tsc(kvm);
+}
+
 u64 kvm_machine_tsc(const struct kvm *kvm)
 {
 	return kvm->clock.native ? counter_read() : kvm_ns_to_machine_tsc(kvm, kvm_now_ns(kvm));

@@ -44,6 +44,7 @@ int sys_check_extension(u32 cap); /* also CHECK_EXTENSION on a VM fd with kvm !=
 /* Arrays: @n is in/out as in struct kvm_cpuid2.nent; -E2BIG as KVM does it. */
 int sys_get_supported_cpuid(struct kvm_cpuid_entry2 *ents, u32 *n);
 int sys_get_emulated_cpuid(struct kvm_cpuid_entry2 *ents, u32 *n);
+int sys_get_supported_hv_cpuid(struct kvm_cpuid_entry2 *ents, u32 *n);
 /* Index lists: fill up to *n, set *n to the number there is; -E2BIG if it did not fit. */
 int sys_get_msr_index_list(u32 *list, u32 *n);
 int sys_get_msr_feature_index_list(u32 *list, u32 *n);
@@ -133,6 +134,8 @@ int vcpu_run(struct kvm_vcpu *v);
 /* A signal handler ran in the vCPU's thread, or someone wants it out: the current (or, if none, the
  * next) KVM_RUN returns -EINTR. Any thread, async-signal-safe. */
 void vcpu_interrupt_run(struct kvm_vcpu *v);
+/* As vcpu_interrupt_run after @exits VM exits from now; 0: never. The vCPU is not running. */
+void vcpu_leave_after(struct kvm_vcpu *v, u32 exits);
 
 int vcpu_get_regs(struct kvm_vcpu *v, struct kvm_regs *regs);
 int vcpu_set_regs(struct kvm_vcpu *v, const struct kvm_regs *regs);
@@ -153,6 +156,8 @@ int vcpu_set_msrs(struct kvm_vcpu *v, const struct kvm_msr_entry *ents, u32 n);
 int vcpu_set_cpuid(struct kvm_vcpu *v, const struct kvm_cpuid_entry *ents, u32 n);
 int vcpu_set_cpuid2(struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *ents, u32 n);
 int vcpu_get_cpuid2(struct kvm_vcpu *v, struct kvm_cpuid_entry2 *ents, u32 *n);
+/* What this vCPU can be given: enlightened VMCSs only after KVM_ENABLE_CAP. */
+int vcpu_get_supported_hv_cpuid(struct kvm_vcpu *v, struct kvm_cpuid_entry2 *ents, u32 *n);
 int vcpu_get_lapic(struct kvm_vcpu *v, struct kvm_lapic_state *s);
 int vcpu_set_lapic(struct kvm_vcpu *v, const struct kvm_lapic_state *s);
 int vcpu_interrupt(struct kvm_vcpu *v, u32 irq);
@@ -183,10 +188,11 @@ int vcpu_set_nested_state(struct kvm_vcpu *v, const struct kvm_nested_state *s, 
 
 /*
  * Records of deterministic runs, for comparing two: the state at every VM exit, and at every @every
- * instructions (0: never) from the @from-th on.
+ * instructions (0: never) from the @from-th on. @memory: a digest of all guest memory, at the first
+ * record after each hundred million instructions; 0 in all others.
  */
 struct kvm_record {
-	u64 count, reason, qualification, rip, rflags, cr0, cr2, cr3, cr4, gpr[16], xmm0[2];
+	u64 count, reason, qualification, rip, rflags, cr0, cr2, cr3, cr4, gpr[16], xmm0[2], memory;
 };
 /* Of all VMs of the process. 0 or -errno; -EBUSY. Before the vCPUs run. */
 int kvm_record_start(const char *path, u64 every, u64 from);

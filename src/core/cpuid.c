@@ -99,8 +99,7 @@ bool kvm_cpu_cap_has(enum cpu_feature f)
 	return out[r->reg] >> r->bit & 1;
 }
 
-/* All that is offered in one register of one leaf. */
-static u32 cap_word(u32 leaf, u32 subleaf, enum cpuid_reg reg)
+u32 kvm_cpu_cap_word(u32 leaf, u32 subleaf, enum cpuid_reg reg)
 {
 	u32 word = 0;
 
@@ -162,15 +161,15 @@ static void add_feature_leaf(struct list *l)
 	u32 max = MIN(e->eax, 1u);
 
 	e->eax = max;
-	e->ebx = cap_word(7, 0, CPUID_EBX);
-	e->ecx = cap_word(7, 0, CPUID_ECX);
-	e->edx = cap_word(7, 0, CPUID_EDX);
+	e->ebx = kvm_cpu_cap_word(7, 0, CPUID_EBX);
+	e->ecx = kvm_cpu_cap_word(7, 0, CPUID_ECX);
+	e->edx = kvm_cpu_cap_word(7, 0, CPUID_EDX);
 	if (max < 1)
 		return;
 	e = add(l, 7, 1, true);
-	e->eax = cap_word(7, 1, CPUID_EAX);
+	e->eax = kvm_cpu_cap_word(7, 1, CPUID_EAX);
 	e->ebx = e->ecx = 0;
-	e->edx = cap_word(7, 1, CPUID_EDX);
+	e->edx = kvm_cpu_cap_word(7, 1, CPUID_EDX);
 }
 
 static void add_xsave_leaf(struct list *l)
@@ -184,7 +183,7 @@ static void add_xsave_leaf(struct list *l)
 	if (!xcr0)
 		return;
 	e = add(l, 0xd, 1, true);
-	e->eax = cap_word(0xd, 1, CPUID_EAX);
+	e->eax = kvm_cpu_cap_word(0xd, 1, CPUID_EAX);
 	e->ebx = e->eax & 0xa ? isa_xsave_size(xcr0, true) : 0; /* XSAVEC or XSAVES */
 	e->ecx = e->edx = 0;
 	for (u32 i = 2; i < 64; i++) {
@@ -205,14 +204,14 @@ static void add_basic(struct list *l)
 		switch (leaf) {
 		case 1:
 			e = add(l, leaf, 0, false);
-			e->ecx = cap_word(1, 0, CPUID_ECX);
-			e->edx = cap_word(1, 0, CPUID_EDX);
+			e->ecx = kvm_cpu_cap_word(1, 0, CPUID_ECX);
+			e->edx = kvm_cpu_cap_word(1, 0, CPUID_EDX);
 			break;
 		case 2: add(l, leaf, 0, false); break;
 		case 4: add_cache_leaf(l); break;
 		case 6:
 			e = add(l, leaf, 0, false);
-			e->eax = cap_word(6, 0, CPUID_EAX);
+			e->eax = kvm_cpu_cap_word(6, 0, CPUID_EAX);
 			e->ebx = e->ecx = e->edx = 0;
 			break;
 		case 7: add_feature_leaf(l); break;
@@ -242,7 +241,7 @@ static void add_kvm(struct list *l)
 	e->ecx = sig[1];
 	e->edx = sig[2];
 	e = add(l, KVM_CPUID_FEATURES, 0, false);
-	e->eax = cap_word(KVM_CPUID_FEATURES, 0, CPUID_EAX);
+	e->eax = kvm_cpu_cap_word(KVM_CPUID_FEATURES, 0, CPUID_EAX);
 	e->ebx = e->ecx = e->edx = 0;
 }
 
@@ -255,15 +254,15 @@ static void add_extended(struct list *l)
 		e = add(l, leaf, 0, false);
 		switch (leaf) {
 		case 0x80000001:
-			e->ecx = cap_word(leaf, 0, CPUID_ECX);
-			e->edx = cap_word(leaf, 0, CPUID_EDX);
+			e->ecx = kvm_cpu_cap_word(leaf, 0, CPUID_ECX);
+			e->edx = kvm_cpu_cap_word(leaf, 0, CPUID_EDX);
 			break;
 		case 0x80000007:
 			e->eax = e->ebx = e->ecx = 0;
-			e->edx = cap_word(leaf, 0, CPUID_EDX);
+			e->edx = kvm_cpu_cap_word(leaf, 0, CPUID_EDX);
 			break;
 		case 0x80000008:
-			e->ebx = cap_word(leaf, 0, CPUID_EBX);
+			e->ebx = kvm_cpu_cap_word(leaf, 0, CPUID_EBX);
 			e->ecx = e->edx = 0;
 			break;
 		default: break;
@@ -306,10 +305,20 @@ int sys_get_emulated_cpuid(struct kvm_cpuid_entry2 *ents, u32 *n)
 
 /* ---- For cpuid_guest.c ---- */
 
+/* KVM's leaves have made room where the guest is given Hyper-V's. */
+static struct kvm_cpuid_entry2 *entry_of(const struct kvm_vcpu *v, const struct feature_row *r)
+{
+	if (r->leaf != KVM_CPUID_FEATURES)
+		return kvm_find_cpuid_entry(v, r->leaf, r->subleaf);
+	return v->arch->kvm_cpuid_base
+		       ? kvm_find_cpuid_entry(v, v->arch->kvm_cpuid_base + 1, r->subleaf)
+		       : NULL;
+}
+
 bool cpuid_feature_set(const struct kvm_vcpu *v, enum cpu_feature f)
 {
 	const struct feature_row *r = &features[f];
-	const struct kvm_cpuid_entry2 *e = kvm_find_cpuid_entry(v, r->leaf, r->subleaf);
+	const struct kvm_cpuid_entry2 *e = entry_of(v, r);
 
 	if (!e)
 		return false;
@@ -319,7 +328,7 @@ bool cpuid_feature_set(const struct kvm_vcpu *v, enum cpu_feature f)
 void cpuid_feature_change(struct kvm_vcpu *v, enum cpu_feature f, bool on)
 {
 	const struct feature_row *r = &features[f];
-	struct kvm_cpuid_entry2 *e = kvm_find_cpuid_entry(v, r->leaf, r->subleaf);
+	struct kvm_cpuid_entry2 *e = entry_of(v, r);
 	u32 *word;
 
 	if (!e)

@@ -22,6 +22,8 @@ static inline bool guest_cpuid_has(const struct kvm_vcpu *v, enum cpu_feature f)
 
 /* What this KVM can offer at all. Any thread. */
 bool kvm_cpu_cap_has(enum cpu_feature f);
+/* All that is offered in one register of one leaf. */
+u32 kvm_cpu_cap_word(u32 leaf, u32 subleaf, enum cpuid_reg reg);
 /* The hardware without any VM: root-mode CPUID and capability MSRs. Any thread. */
 void kvm_host_cpuid(u32 leaf, u32 subleaf, u32 out[4]);
 int kvm_host_rdmsr(u32 index, u64 *val);

@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "core/cpuid.h"
+#include "core/hyperv.h"
 #include "core/irqchip/irqchip.h"
 #include "core/mmu/mmu.h"
 #include "core/msr.h"
+#include "spec/abi/kvm_para.h"
 
 #define KVM_MAX_CPUID_ENTRIES 256
 
@@ -170,11 +172,26 @@ static unsigned cpuid_maxphyaddr(const struct kvm_vcpu *v)
 	return MIN(e->eax & 0xff, 52u);
 }
 
+/* Every 256 leaves a hypervisor may introduce itself. */
+static u32 kvm_cpuid_base(const struct kvm_vcpu *v)
+{
+	for (u32 i = 0; i < v->arch->ncpuid; i++) {
+		const struct kvm_cpuid_entry2 *e = &v->arch->cpuid[i];
+		u32 sig[3] = {e->ebx, e->ecx, e->edx};
+
+		if (e->function >= KVM_CPUID_SIGNATURE && e->function < 0x40010000 &&
+		    !(e->function & 0xff) && !memcmp(sig, KVM_SIGNATURE, sizeof(sig)))
+			return e->function;
+	}
+	return 0;
+}
+
 static void after_set_cpuid(struct kvm_vcpu *v)
 {
 	struct vcpu_arch *a = v->arch;
 	const struct kvm_cpuid_entry2 *e;
 
+	a->kvm_cpuid_base = kvm_cpuid_base(v);
 	memset(a->cpuid_bits, 0, sizeof(a->cpuid_bits));
 	for (unsigned f = 0; f < FEAT_N; f++)
 		if (cpuid_feature_set(v, (enum cpu_feature)f))
@@ -188,6 +205,7 @@ static void after_set_cpuid(struct kvm_vcpu *v)
 	a->va_bits = guest_cpuid_has(v, FEAT_LA57) ? 57 : 48;
 	lapic_after_set_cpuid(v, guest_cpuid_has(v, FEAT_X2APIC),
 			      guest_cpuid_has(v, FEAT_TSC_DEADLINE_TIMER), a->maxphyaddr);
+	hv_after_set_cpuid(v);
 	kvm_update_cpuid_runtime(v);
 	v->kvm->ops->vcpu_after_set_cpuid(v);
 	mmu_reset_context(v);

@@ -10,13 +10,15 @@
 #include "base/log.h"
 #include "core/clock.h"
 #include "core/irqchip/irqchip.h"
+#include "core/memslot.h"
 #include "core/service.h"
 #include "core/vcpu.h"
 #include "core/x86_ops.h"
 
-#define DEFAULT_KHZ 1000000u /* TSC and nanoseconds are the same */
-#define START_NS    1000000000ull
-#define SEED	    0x6b766d6c657373ull
+#define DEFAULT_KHZ  1000000u /* TSC and nanoseconds are the same */
+#define START_NS     1000000000ull
+#define SEED	     0x6b766d6c657373ull
+#define DIGEST_EVERY 100000000u /* instructions */
 
 /* ---- Records ---- */
 
@@ -24,6 +26,7 @@ static struct {
 	int fd;
 	u64 every, from;
 	unsigned n;
+	u64 next_digest;
 	struct kvm_record buf[256];
 } record = {.fd = -1};
 
@@ -34,6 +37,7 @@ int kvm_record_start(const char *path, u64 every, u64 from)
 	record.fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	record.every = every;
 	record.from = from;
+	record.next_digest = DIGEST_EVERY;
 	return record.fd < 0 ? -errno : 0;
 }
 
@@ -55,6 +59,31 @@ void kvm_record_stop(void)
 	record.fd = -1;
 }
 
+static u64 page_digest(u64 d, const u64 *page)
+{
+	u64 lane[4] = {d, ~d, d << 1, d >> 1};
+
+	for (unsigned i = 0; i < PAGE_SIZE / sizeof(*page); i++)
+		lane[i % 4] = (lane[i % 4] ^ page[i]) * 0x9e3779b97f4a7c15 + i;
+	return lane[0] ^ lane[1] >> 7 ^ lane[2] >> 13 ^ lane[3] >> 29;
+}
+
+/* Never 0. Pages that are missing count as nothing. */
+static u64 memory_digest(struct kvm *kvm)
+{
+	unsigned idx = slots_read_lock(kvm);
+	const struct memslots *s = kvm_memslots(kvm, 0);
+	u64 page[PAGE_SIZE / sizeof(u64)], d = 1;
+
+	for (unsigned i = 0; i < s->n; i++)
+		for (u64 n = 0; n < s->slot[i]->npages; n++)
+			if (!kvm_read_guest(kvm, (s->slot[i]->base_gfn + n) << PAGE_SHIFT, page,
+					    sizeof(page)))
+				d = page_digest(d, page);
+	slots_read_unlock(kvm, idx);
+	return d | 1;
+}
+
 static void record_exit(struct kvm_vcpu *v)
 {
 	struct kvm_record *r = &record.buf[record.n++];
@@ -74,6 +103,10 @@ static void record_exit(struct kvm_vcpu *v)
 	for (unsigned i = 0; i < 16; i++)
 		r->gpr[i] = kvm_register_read_raw(v, i);
 	memcpy(r->xmm0, v->hw->vec[0].b, sizeof(r->xmm0));
+	if (r->count >= record.next_digest) {
+		r->memory = memory_digest(v->kvm);
+		record.next_digest = r->count + DIGEST_EVERY;
+	}
 	/* The first beyond @from is waited for. */
 	if (record.n == ARRAY_SIZE(record.buf) || (record.from && r->count >= record.from))
 		record_flush();

@@ -3,15 +3,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "core/dump.h"
 #include "core/vcpu.h"
 
-struct text {
-	char *buf;
-	size_t n;
-	int len;
-};
-
-static void __printf(2, 3) out(struct text *t, const char *fmt, ...)
+void text_add(struct text *t, const char *fmt, ...)
 {
 	size_t left = (size_t)t->len < t->n ? t->n - (size_t)t->len : 0;
 	va_list ap;
@@ -29,25 +24,25 @@ static void dump_registers(struct text *t, struct kvm_vcpu *v)
 	struct isa_dtr gdt, idt;
 
 	for (unsigned i = 0; i < 16; i++)
-		out(t, "%s%-3s %016llx", i % 4 ? "  " : "\n", gpr[i],
-		    (unsigned long long)kvm_register_read_raw(v, i));
-	out(t, "\nrip %016llx  rflags %08llx  cpl %u\n", (unsigned long long)kvm_rip_read(v),
-	    (unsigned long long)kvm_get_rflags(v), kvm_get_cpl(v));
+		text_add(t, "%s%-3s %016llx", i % 4 ? "  " : "\n", gpr[i],
+			 (unsigned long long)kvm_register_read_raw(v, i));
+	text_add(t, "\nrip %016llx  rflags %08llx  cpl %u\n", (unsigned long long)kvm_rip_read(v),
+		 (unsigned long long)kvm_get_rflags(v), kvm_get_cpl(v));
 	for (unsigned i = 0; i < ISA_NSEG; i++) {
 		struct isa_seg s;
 
 		kvm_get_segment(v, &s, i);
-		out(t, "%-4s %04x base %016llx limit %08x ar %05x\n", seg[i], s.sel,
-		    (unsigned long long)s.base, s.limit, s.ar);
+		text_add(t, "%-4s %04x base %016llx limit %08x ar %05x\n", seg[i], s.sel,
+			 (unsigned long long)s.base, s.limit, s.ar);
 	}
 	v->kvm->ops->get_gdt(v, &gdt);
 	v->kvm->ops->get_idt(v, &idt);
-	out(t, "gdt  base %016llx limit %04x  idt base %016llx limit %04x\n",
-	    (unsigned long long)gdt.base, gdt.limit, (unsigned long long)idt.base, idt.limit);
-	out(t, "cr0 %08llx cr2 %016llx cr3 %016llx cr4 %08llx cr8 %llx efer %08llx\n",
-	    (unsigned long long)kvm_read_cr0(v), (unsigned long long)v->hw->cr2,
-	    (unsigned long long)kvm_read_cr3(v), (unsigned long long)kvm_read_cr4(v),
-	    (unsigned long long)kvm_get_cr8(v), (unsigned long long)v->arch->efer);
+	text_add(t, "gdt  base %016llx limit %04x  idt base %016llx limit %04x\n",
+		 (unsigned long long)gdt.base, gdt.limit, (unsigned long long)idt.base, idt.limit);
+	text_add(t, "cr0 %08llx cr2 %016llx cr3 %016llx cr4 %08llx cr8 %llx efer %08llx\n",
+		 (unsigned long long)kvm_read_cr0(v), (unsigned long long)v->hw->cr2,
+		 (unsigned long long)kvm_read_cr3(v), (unsigned long long)kvm_read_cr4(v),
+		 (unsigned long long)kvm_get_cr8(v), (unsigned long long)v->arch->efer);
 }
 
 int vcpu_dump(struct kvm_vcpu *v, char *buf, size_t n)
@@ -55,13 +50,13 @@ int vcpu_dump(struct kvm_vcpu *v, char *buf, size_t n)
 	const struct vcpu_arch *a = v->arch;
 	struct text t = {buf, n, 0};
 
-	out(&t, "vCPU %u (APIC ID %u): mp_state %d, requests %#llx", v->idx, v->id, v->mp_state,
-	    (unsigned long long)v->req.pending);
+	text_add(&t, "vCPU %u (APIC ID %u): mp_state %d, requests %#llx", v->idx, v->id,
+		 v->mp_state, (unsigned long long)v->req.pending);
 	dump_registers(&t, v);
-	out(&t, "events: exception %s%s %u, interrupt %s %u, nmi %s pending %u\n",
-	    a->exception.pending ? "pending" : "-", a->exception.injected ? " injected" : "",
-	    a->exception.vector, a->interrupt.injected ? "injected" : "-", a->interrupt.nr,
-	    a->nmi_injected ? "injected" : "-", a->nmi_pending);
+	text_add(&t, "events: exception %s%s %u, interrupt %s %u, nmi %s pending %u\n",
+		 a->exception.pending ? "pending" : "-", a->exception.injected ? " injected" : "",
+		 a->exception.vector, a->interrupt.injected ? "injected" : "-", a->interrupt.nr,
+		 a->nmi_injected ? "injected" : "-", a->nmi_pending);
 	t.len += v->kvm->ops->dump(v, (size_t)t.len < n ? buf + t.len : NULL,
 				   (size_t)t.len < n ? n - (size_t)t.len : 0);
 	return t.len;

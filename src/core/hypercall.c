@@ -2,6 +2,7 @@
 /* KVM's hypercalls (Documentation/virt/kvm/x86/hypercalls.rst of Linux has the ABI). */
 #include <sched.h>
 
+#include "core/hyperv.h"
 #include "core/irqchip/irq_private.h"
 #include "core/pv.h"
 #include "core/vcpu.h"
@@ -84,6 +85,8 @@ int kvm_emulate_hypercall(struct kvm_vcpu *v)
 	u64 a3 = v->hw->gpr[RSI] & mask;
 	s64 ret = -KVM_ENOSYS;
 
+	if (hv_hypercalls_on(v))
+		return hv_emulate_hypercall(v);
 	if (kvm_get_cpl(v) != 0) {
 		ret = -KVM_EPERM;
 		goto out;

@@ -293,6 +293,7 @@ static int slot_create(struct kvm *kvm, struct memslot *new)
 		mmu_slot_free(new);
 		return r;
 	}
+	mmu_slot_created(kvm, new);
 	kvm->slots->npages += new->npages;
 	return 0;
 }
@@ -304,11 +305,13 @@ static int slot_move(struct kvm *kvm, struct memslot *old, struct memslot *new)
 
 	if (!r)
 		r = slots_replace(kvm, new->as_id, old, new, true);
-	if (r)
+	if (r) {
 		mmu_slot_free(new);
-	else
-		mmu_slot_free(&copy);
-	return r;
+		return r;
+	}
+	mmu_slot_created(kvm, new);
+	mmu_slot_free(&copy);
+	return 0;
 }
 
 static int slot_change_flags(struct kvm *kvm, struct memslot *old, struct memslot *new)

@@ -51,7 +51,8 @@ struct memslot {
 	struct mmu_slot *mmu;
 	struct gmem *gmem; /* private memory, from gmem_hva; NULL: none */
 	hva_t gmem_hva;
-	bool internal; /* memory is ours */
+	bool internal;	   /* memory is ours */
+	u64 slow_until_ns; /* touching it has blocked lately: core/apf.c; atomic */
 };
 
 struct memslots {

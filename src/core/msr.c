@@ -12,12 +12,22 @@
 enum msr_flag { SAVE = 1, FEATURE = 2, HOST = 4, VMX = 8 };
 
 /* Gates that are not one CPUID bit. */
-enum { FEAT_ANY = FEAT_N, FEAT_TSC_AUX_ANY, FEAT_PV };
+enum { FEAT_ANY = FEAT_N, FEAT_TSC_AUX_ANY, FEAT_PV, FEAT_HV = FEAT_PV + FEAT_N };
 #define FEAT_KVM_CLOCKSOURCE_PV	 (FEAT_PV + FEAT_KVM_CLOCKSOURCE)
 #define FEAT_KVM_CLOCKSOURCE2_PV (FEAT_PV + FEAT_KVM_CLOCKSOURCE2)
 #define FEAT_KVM_STEAL_TIME_PV	 (FEAT_PV + FEAT_KVM_STEAL_TIME)
 #define FEAT_KVM_PV_EOI_PV	 (FEAT_PV + FEAT_KVM_PV_EOI)
+#define FEAT_KVM_ASYNC_PF_PV	 (FEAT_PV + FEAT_KVM_ASYNC_PF)
+#define FEAT_KVM_ASYNC_PF_INT_PV (FEAT_PV + FEAT_KVM_ASYNC_PF_INT)
 #define FEAT_KVM_POLL_CONTROL_PV (FEAT_PV + FEAT_KVM_POLL_CONTROL)
+
+#define FEAT_HV_HYPERCALL_HV	   (FEAT_HV + FEAT_HV_HYPERCALL)
+#define FEAT_HV_VP_INDEX_HV	   (FEAT_HV + FEAT_HV_VP_INDEX)
+#define FEAT_HV_TIME_REF_COUNT_HV  (FEAT_HV + FEAT_HV_TIME_REF_COUNT)
+#define FEAT_HV_REFERENCE_TSC_HV   (FEAT_HV + FEAT_HV_REFERENCE_TSC)
+#define FEAT_HV_FREQUENCY_HV	   (FEAT_HV + FEAT_HV_FREQUENCY)
+#define FEAT_HV_APIC_ACCESS_HV	   (FEAT_HV + FEAT_HV_APIC_ACCESS)
+#define FEAT_HV_REENLIGHTENMENT_HV (FEAT_HV + FEAT_HV_REENLIGHTENMENT)
 
 #define NONE	    0, 0
 #define HW(field)   MSR_IN_HW, offsetof(struct isa_regs, field)
@@ -51,6 +61,8 @@ static bool gate_open(const struct kvm_vcpu *v, const struct msr_row *row)
 		return true;
 	if (row->gate == FEAT_TSC_AUX_ANY)
 		return guest_cpuid_has(v, FEAT_RDTSCP) || guest_cpuid_has(v, FEAT_RDPID);
+	if (row->gate >= FEAT_HV)
+		return hv_offers(v, (enum cpu_feature)(row->gate - FEAT_HV));
 	if (row->gate >= FEAT_PV)
 		return guest_pv_has(v, (enum cpu_feature)(row->gate - FEAT_PV));
 	return guest_cpuid_has(v, (enum cpu_feature)row->gate);

@@ -346,7 +346,11 @@ int set_tsc_aux(struct kvm_vcpu *v, struct msr_access *m)
 /* VMX capabilities: read-only until guests may have VMX, which is when their rows exist. */
 int get_vmx(struct kvm_vcpu *v, struct msr_access *m)
 {
-	return v->kvm->ops->get_msr(v, m->index, &m->data) ? -EINVAL : 0;
+	if (v->kvm->ops->get_msr(v, m->index, &m->data))
+		return -EINVAL;
+	if (!m->host && v->kvm->ops->nested)
+		m->data = v->kvm->ops->nested->guest_cap(v, m->index, m->data);
+	return 0;
 }
 
 int set_vmx(struct kvm_vcpu *v, struct msr_access *m)

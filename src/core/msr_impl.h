@@ -4,8 +4,10 @@
 #define CORE_MSR_IMPL_H
 
 #include "core/cpuid.h"
+#include "core/hyperv.h"
 #include "core/msr.h"
 #include "core/pv.h"
+#include "spec/hyperv.h"
 #include "spec/msr.h"
 
 enum msr_where { MSR_IN_NOTHING, MSR_IN_HW, MSR_IN_VCPU };

@@ -116,6 +116,13 @@ int param_set(const char *name, const char *value)
 	return 0;
 }
 
+/* What hangs on two-dimensional paging is off without it, whatever was asked for. */
+static bool needs_ept(const u32 *slot)
+{
+	return slot == &params.kvm_intel_unrestricted_guest || slot == &params.kvm_intel_eptad ||
+	       slot == &params.kvm_intel_pml;
+}
+
 int param_get(const char *name, char *buf, size_t n)
 {
 	const struct param_row *row = param_find(name);
@@ -125,6 +132,8 @@ int param_get(const char *name, char *buf, size_t n)
 		return -ENOENT;
 	pthread_mutex_lock(&params_lock);
 	val = *param_slot(row);
+	if (needs_ept(param_slot(row)) && !params.kvm_intel_ept)
+		val = 0;
 	pthread_mutex_unlock(&params_lock);
 	switch (row->kind) {
 	case PARAM_BOOL: return snprintf(buf, n, "%c\n", val ? 'Y' : 'N');

@@ -205,16 +205,18 @@ static u64 run_delay(const struct kvm_vcpu *v)
 
 /* How often this thread has been switched away from: without that it has not waited either, and
  * asking is far cheaper than thread_run_delay. */
-static u64 thread_switches(void)
+static u64 thread_switches(const struct kvm_vcpu *v)
 {
 	struct rusage r;
 
-	if (getrusage(RUSAGE_THREAD, &r))
+	if (v->kvm->clock.deterministic || getrusage(RUSAGE_THREAD, &r))
 		return 0;
 	return (u64)r.ru_nvcsw + (u64)r.ru_nivcsw;
 }
 
 #define STEAL_PERIOD_NS 10000000
+/* KVM_RUN looks so often at most; Linux's selftest wants to see 200 us of waiting. */
+#define STEAL_RUN_NS 100000
 
 static gpa_t steal_gpa(const struct kvm_vcpu *v)
 {
@@ -232,7 +234,7 @@ void kvm_steal_time_update(struct kvm_vcpu *v)
 	kvm_steal_time_clear_preempted(v);
 	if (vcpu_read_guest(v, steal_gpa(v), &st, sizeof(st)))
 		return;
-	pv->steal_switches = thread_switches();
+	pv->steal_switches = thread_switches(v);
 	delay = run_delay(v);
 	st.version = (st.version | 1) + 2;
 	vcpu_write_guest(v, steal_gpa(v) + offsetof(struct kvm_steal_time, version), &st.version,
@@ -251,15 +253,23 @@ void kvm_steal_time_update(struct kvm_vcpu *v)
 
 void kvm_steal_time_run(struct kvm_vcpu *v)
 {
-	if ((v->arch->pv.steal_msr & KVM_MSR_ENABLED) &&
-	    thread_switches() != v->arch->pv.steal_switches)
+	struct pv_state *pv = &v->arch->pv;
+	u64 now;
+
+	if (!(pv->steal_msr & KVM_MSR_ENABLED))
+		return;
+	now = kvm_now_ns(v->kvm);
+	if (now < pv->steal_run_ns)
+		return;
+	pv->steal_run_ns = now + STEAL_RUN_NS;
+	if (thread_switches(v) != pv->steal_switches)
 		kvm_make_request(v, REQ_STEAL_UPDATE);
 }
 
 void kvm_steal_time_tick(struct kvm_vcpu *v)
 {
 	if ((v->arch->pv.steal_msr & KVM_MSR_ENABLED) &&
-	    kvm_now_ns(v->kvm) >= v->arch->pv.steal_next_ns)
+	    kvm_rough_ns(v->kvm) >= v->arch->pv.steal_next_ns)
 		kvm_steal_time_update(v);
 }
 

@@ -8,6 +8,9 @@
 
 msr_get_fn pv_get_msr;
 msr_set_fn pv_set_msr;
+/* core/apf.c */
+msr_get_fn apf_get_msr;
+msr_set_fn apf_set_msr;
 
 /* REQ_CLOCK_UPDATE. */
 void kvm_guest_time_update(struct kvm_vcpu *v);

@@ -63,30 +63,45 @@ void kvm_vcpu_kick(struct kvm_vcpu *v)
 	errno = saved_errno;
 }
 
-void kvm_make_all_request_sync(struct kvm *kvm, enum kvm_request r)
+static void wait_for_exit(struct kvm_vcpu *v)
+{
+	for (unsigned spin = 0;; spin++) {
+		int mode = __atomic_load_n(&v->req.mode, __ATOMIC_SEQ_CST);
+
+		if (mode != VCPU_EXITING)
+			break;
+		if (spin < 64)
+			__builtin_ia32_pause();
+		else
+			futex(&v->req.mode, FUTEX_WAIT_BITSET, VCPU_EXITING, NULL);
+	}
+}
+
+void kvm_make_request_sync(struct kvm *kvm, enum kvm_request r,
+			   bool (*want)(struct kvm_vcpu *v, void *arg), void *arg)
 {
 	struct kvm_vcpu *v;
 
 	kvm_for_each_vcpu(v, kvm)
 	{
+		if (!want(v, arg))
+			continue;
 		kvm_make_request(v, r);
 		vcpu_exit_guest_mode(v);
 	}
 	/* A vCPU outside the guest sees the request before it enters; so it need not be waited for.
 	 */
-	kvm_for_each_vcpu(v, kvm)
-	{
-		for (unsigned spin = 0;; spin++) {
-			int mode = __atomic_load_n(&v->req.mode, __ATOMIC_SEQ_CST);
+	kvm_for_each_vcpu(v, kvm) if (want(v, arg)) wait_for_exit(v);
+}
 
-			if (mode != VCPU_EXITING)
-				break;
-			if (spin < 64)
-				__builtin_ia32_pause();
-			else
-				futex(&v->req.mode, FUTEX_WAIT_BITSET, VCPU_EXITING, NULL);
-		}
-	}
+static bool want_all(struct kvm_vcpu *v, void *arg)
+{
+	return true;
+}
+
+void kvm_make_all_request_sync(struct kvm *kvm, enum kvm_request r)
+{
+	kvm_make_request_sync(kvm, r, want_all, NULL);
 }
 
 void vcpu_enter_guest_mode(struct kvm_vcpu *v)

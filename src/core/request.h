@@ -17,9 +17,11 @@ enum kvm_request {
 	REQ_TLB_FLUSH,	       /* everything of this vCPU */
 	REQ_TLB_FLUSH_CURRENT, /* the current context */
 	REQ_TLB_FLUSH_GUEST,   /* what the guest itself could flush */
+	REQ_HV_TLB_FLUSH,      /* the same of the levels in hv.flush */
 	REQ_MMU_SYNC,	       /* bring the current root's unsync pages up to date */
 	REQ_MMU_RELOAD,	       /* roots are gone: build new ones */
 	REQ_LOAD_MMU_PGD,      /* write the root (and CR3) into the VMCS or VMCB */
+	REQ_TPR_ACCESS,	       /* KVM_RUN is to return with KVM_EXIT_TPR_ACCESS */
 	REQ_TRIPLE_FAULT,
 	REQ_INTERRUPT_RUN, /* KVM_RUN is to return -EINTR */
 	REQ_PAUSE,	   /* leave the guest and wait (slot changes) */
@@ -60,5 +62,8 @@ void kvm_vcpu_kick(struct kvm_vcpu *v);
 /* To all vCPUs, and wait until none is still in the guest with the old state. Not from a vCPU that
  * is itself IN_GUEST. */
 void kvm_make_all_request_sync(struct kvm *kvm, enum kvm_request r);
+/* The same to those for which @want is true; it is called twice for each. */
+void kvm_make_request_sync(struct kvm *kvm, enum kvm_request r,
+			   bool (*want)(struct kvm_vcpu *v, void *arg), void *arg);
 
 #endif

@@ -49,6 +49,16 @@ static const struct stat_desc vcpu_rows[] = {
 #include "spec/sil_counter.def"
 #define EXIT(name, number) SIL_ROW("exit_" #name, exits[number]),
 #include "spec/exit.def"
+/* Exits of L2 again, by who handled them. */
+#define L2_ROW(label, array, number)                                                             \
+	{                                                                                        \
+		.flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE | KVM_STATS_BASE_POW10, \
+		.size = 1, .offset = offsetof(struct vcpu_stat, array[number]), .name = label    \
+	}
+#define EXIT(name, number)                                                                     \
+	L2_ROW("l2_exit_" #name, l2_exits, number), L2_ROW("l2_kept_" #name, l2_kept, number), \
+		L2_ROW("l2_to_l1_" #name, l2_to_l1, number),
+#include "spec/exit.def"
 };
 
 /* Copies what fits of @src to offset @at of the image. */

@@ -17,6 +17,12 @@ u64 kvm_scale_tsc(u64 tsc, u64 multiplier)
 		       : (u64)((u128)tsc * multiplier >> TSC_MULTIPLIER_FRAC_BITS);
 }
 
+u64 kvm_guest_tsc_rough(struct kvm_vcpu *v)
+{
+	return kvm_scale_tsc(kvm_machine_tsc_rough(v->kvm), v->arch->l1_tsc_multiplier) +
+	       v->arch->l1_tsc_offset;
+}
+
 u64 kvm_guest_tsc(struct kvm_vcpu *v)
 {
 	return kvm_scale_tsc(kvm_machine_tsc(v->kvm), v->arch->l1_tsc_multiplier) +

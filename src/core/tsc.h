@@ -12,6 +12,7 @@
 
 /* What RDTSC in L1 reads now. Any thread. */
 u64 kvm_guest_tsc(struct kvm_vcpu *v);
+u64 kvm_guest_tsc_rough(struct kvm_vcpu *v); /* as kvm_rough_ns */
 u64 kvm_scale_tsc(u64 tsc, u64 multiplier);
 /* The kvm_now_ns time at which L1's TSC is (or was) @tsc; saturates at 0 and ~0. Any thread. */
 u64 kvm_guest_tsc_to_ns(struct kvm_vcpu *v, u64 tsc);

@@ -6,6 +6,7 @@
 #ifndef CORE_VCPU_H
 #define CORE_VCPU_H
 
+#include "core/apf.h"
 #include "core/kvm_host.h"
 #include "core/regs.h"
 #include "core/service.h"
@@ -20,6 +21,7 @@
 struct queued_exception {
 	bool pending, injected, has_error, has_payload;
 	u8 vector;
+	u8 type; /* as VM entry has it, of one that is delivered again; 0: the vector's usual one */
 	u32 error;
 	u64 payload; /* #PF: CR2, #DB: DR6 bits to set (bit 16 inverted) */
 };
@@ -49,11 +51,25 @@ struct pv_state {
 	u64 steal_msr;
 	u64 steal_last;	    /* run delay already reported, ns */
 	u64 steal_next_ns;  /* when to look again */
+	u64 steal_run_ns;   /* when to look again at KVM_RUN */
 	u64 steal_switches; /* of the thread, when steal_last was found */
 	u64 eoi_msr;
 	bool eoi_pending; /* the guest may be ending an interrupt in memory */
 	u64 poll_control;
 	bool enforce; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
+};
+
+/* core/hyperv.h */
+struct hv_vcpu {
+	bool enabled; /* CPUID says that this is Hyper-V */
+	bool enforce; /* KVM_CAP_HYPERV_ENFORCE_CPUID: only what CPUID offers is there */
+	u32 vp_index;
+	u32 spin_retries; /* CPUID; ~0: the guest is not to tell of long spins */
+	u64 assist_msr;
+	u32 flush; /* atomic: levels whose translations others have asked to be flushed */
+	/* How L1 names the L2 that runs or ran here; any thread reads. */
+	u64 l2_vm;
+	u32 l2_vp;
 };
 
 struct vcpu_arch {
@@ -72,6 +88,7 @@ struct vcpu_arch {
 	bool smi_pending;
 	bool smm_inside_nmi; /* NMIs were blocked when SMM was entered */
 	u8 event_exit_inst_len;
+	u32 leave_after; /* exits until KVM_RUN returns EINTR; 0: no such thing is asked */
 	u8 sipi_vector;
 	bool init_pending_without_apic;
 	bool pv_unhalted;
@@ -122,6 +139,11 @@ struct vcpu_arch {
 	u64 tsc_generation;
 
 	struct pv_state pv;
+	struct apf_state apf;
+	struct hv_vcpu hv;
+	u32 kvm_cpuid_base; /* of KVM's own leaves; 0: the guest has none */
+	bool tpr_access_reporting;
+	gpa_t vapic_addr; /* 0: none */
 	struct mtrr_state mtrr;
 	struct mce_state mce;
 
@@ -159,6 +181,11 @@ bool kvm_event_needs_reinjection(struct kvm_vcpu *v);
 void kvm_sort_user_exception(struct kvm_vcpu *v);
 /* Applies the payload to CR2 or DR6. */
 void kvm_deliver_exception_payload(struct kvm_vcpu *v, struct queued_exception *ex);
+/*
+ * Raised by an instruction of its own (INT3, INTO, INT1): KVM_GET_VCPU_EVENTS has no room for the
+ * instruction's length. The instruction is executed again.
+ */
+bool kvm_exception_is_soft(const struct queued_exception *ex);
 int kvm_cpu_has_injectable_intr(struct kvm_vcpu *v);
 bool kvm_vcpu_ready_for_interrupt_injection(struct kvm_vcpu *v);
 /* @need_exit: the guest must exit again before its first instruction. */
@@ -265,11 +292,22 @@ static inline bool kvm_init_blocked(struct kvm_vcpu *v)
 
 /* irqchip/lapic_pv_eoi.c: did the guest end the interrupt, or not? */
 void lapic_pv_eoi_sync(struct kvm_vcpu *v);
-/* After each exit, and before the APIC's registers are looked at. */
+/* Before the APIC's registers are looked at. */
 static inline void lapic_pv_eoi_from_guest(struct kvm_vcpu *v)
 {
 	if (unlikely(v->arch->pv.eoi_pending))
 		lapic_pv_eoi_sync(v);
+}
+
+/* irqchip/lapic_vapic.c: the word that KVM_SET_VAPIC_ADDR tells of. */
+void lapic_vapic_from_guest(struct kvm_vcpu *v);
+void lapic_vapic_to_guest(struct kvm_vcpu *v);
+/* After each exit: what the guest did to its APIC in memory. */
+static inline void lapic_from_guest(struct kvm_vcpu *v)
+{
+	lapic_pv_eoi_from_guest(v);
+	if (unlikely(v->arch->vapic_addr))
+		lapic_vapic_from_guest(v);
 }
 
 #endif

@@ -177,6 +177,12 @@ int kvm_skip_emulated_instruction(struct kvm_vcpu *v)
 	return r;
 }
 
+bool kvm_exception_is_soft(const struct queued_exception *ex)
+{
+	return ex->vector == X86_BP || ex->vector == X86_OFV || ex->type == EV_SW_EXC ||
+	       ex->type == EV_PRIV_SW_EXC;
+}
+
 void kvm_clear_exception_queue(struct kvm_vcpu *v)
 {
 	v->arch->exception.pending = false;

@@ -50,26 +50,23 @@ int vcpu_set_mp_state(struct kvm_vcpu *v, const struct kvm_mp_state *s)
 
 /* ---- Events ---- */
 
-static bool is_soft(unsigned vector)
-{
-	return vector == X86_BP || vector == X86_OFV;
-}
-
 int vcpu_get_vcpu_events(struct kvm_vcpu *v, struct kvm_vcpu_events *e)
 {
 	struct vcpu_arch *a = v->arch;
 	const struct kvm_arch *ka = v->kvm->arch;
-	/* One of them fits; that for L1 comes first, and what it interrupts is L2's to repeat. */
+	/* One of them fits. One that is being delivered meets that for L1 again. */
 	struct queued_exception *ex =
-		a->exception_vmexit.pending ? &a->exception_vmexit : &a->exception;
+		a->exception_vmexit.pending && !a->exception.pending && !a->exception.injected
+			? &a->exception_vmexit
+			: &a->exception;
 
 	kvm_process_nmi(v);
 	/* User space that does not know payloads gets them applied. */
 	if (!ka->exception_payload_enabled && ex->pending && ex->has_payload)
 		kvm_deliver_exception_payload(v, ex);
 	memset(e, 0, sizeof(*e));
-	/* Soft exceptions are done by their instruction again. */
-	if (!is_soft(ex->vector)) {
+	/* Soft exceptions are done by their instruction again, or by L1's entry: state.c. */
+	if (!kvm_exception_is_soft(ex)) {
 		e->exception.injected = ex->injected;
 		e->exception.pending = ex->pending;
 		if (!ka->exception_payload_enabled)

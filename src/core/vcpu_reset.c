@@ -68,6 +68,7 @@ void kvm_vcpu_reset(struct kvm_vcpu *v, bool init)
 		v->hw->xcr0 = 1;
 		v->hw->xss = 0;
 	}
+	apf_vcpu_reset(v);
 	v->hw->cr2 = 0;
 	lapic_set_cr8(v, 0);
 	reset_debug(v);

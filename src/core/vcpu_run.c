@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "core/deterministic.h"
 #include "core/emulate/emulate.h"
+#include "core/hyperv.h"
 #include "core/irqchip/irqchip.h"
 #include "core/mmu/mmu.h"
 #include "core/pv.h"
@@ -19,6 +20,11 @@ void vcpu_interrupt_run(struct kvm_vcpu *v)
 {
 	kvm_make_request(v, REQ_INTERRUPT_RUN);
 	kvm_vcpu_kick(v);
+}
+
+void vcpu_leave_after(struct kvm_vcpu *v, u32 exits)
+{
+	v->arch->leave_after = exits;
 }
 
 static bool interrupted(const struct kvm_vcpu *v)
@@ -50,6 +56,8 @@ static bool has_events(struct kvm_vcpu *v)
 		return true;
 	if (is_guest_mode(v) && ops->nested->has_events(v))
 		return true;
+	if (unlikely(apf_has_ready(v)))
+		return true;
 	/* Waiting for a startup IPI: nothing else is listened to (SDM vol. 3A, 9.4.2). */
 	if (v->mp_state == KVM_MP_STATE_UNINITIALIZED || v->mp_state == KVM_MP_STATE_INIT_RECEIVED)
 		return false;
@@ -71,7 +79,7 @@ static bool has_events(struct kvm_vcpu *v)
 
 bool kvm_vcpu_runnable(struct kvm_vcpu *v)
 {
-	return v->mp_state == KVM_MP_STATE_RUNNABLE || has_events(v);
+	return (v->mp_state == KVM_MP_STATE_RUNNABLE && !v->arch->apf.halted) || has_events(v);
 }
 
 static bool must_wake(struct kvm_vcpu *v)
@@ -119,8 +127,9 @@ static int vcpu_sleep(struct kvm_vcpu *v)
 			lapic_sync(v);
 		if (must_wake(v))
 			break;
-		deadline = v->apic && v->mp_state == KVM_MP_STATE_HALTED ? lapic_timer_expires(v)
-									 : ~0ull;
+		deadline = v->apic && (v->mp_state == KVM_MP_STATE_HALTED || v->arch->apf.halted)
+				   ? lapic_timer_expires(v)
+				   : ~0ull;
 		if (is_guest_mode(v))
 			deadline = MIN(deadline, v->kvm->ops->nested->timer_expires_ns(v));
 		if (unlikely(v->kvm->clock.deterministic) && deterministic_skip(v, deadline))
@@ -156,6 +165,8 @@ static int vcpu_block(struct kvm_vcpu *v)
 		v->mp_state = KVM_MP_STATE_RUNNABLE;
 		kvm_make_request(v, REQ_EVENT);
 	}
+	if (unlikely(v->arch->apf.halted) && has_events(v))
+		v->arch->apf.halted = false;
 	if (__atomic_load_n(&v->run->immediate_exit, __ATOMIC_ACQUIRE))
 		return exit_intr(v);
 	return 1;
@@ -184,6 +195,8 @@ static int handle_requests(struct kvm_vcpu *v)
 		if (ret)
 			return ret;
 	}
+	if (kvm_check_request(v, REQ_HV_TLB_FLUSH))
+		hv_service_flush(v);
 	if (kvm_check_request(v, REQ_TLB_FLUSH_GUEST)) {
 		kvm_stat_inc(v, tlb_flush);
 		mmu_flush_guest(v);
@@ -201,13 +214,23 @@ static int handle_requests(struct kvm_vcpu *v)
 		kvm_stat_inc(v, tlb_flush);
 		ops->flush_tlb_current(v);
 	}
+	if (kvm_check_request(v, REQ_TPR_ACCESS)) {
+		v->run->exit_reason = KVM_EXIT_TPR_ACCESS;
+		return 0;
+	}
 	if (kvm_check_request(v, REQ_TRIPLE_FAULT)) {
 		if (!is_guest_mode(v))
 			return kvm_exit_shutdown(v);
 		ops->nested->triple_fault(v);
 	}
-	if (kvm_check_request(v, REQ_CLOCK_UPDATE))
+	if (kvm_check_request(v, REQ_APF_HALT)) {
+		v->arch->apf.halted = true;
+		return 1;
+	}
+	if (kvm_check_request(v, REQ_CLOCK_UPDATE)) {
 		kvm_guest_time_update(v);
+		hv_clock_update(v);
+	}
 	if (kvm_check_request(v, REQ_STEAL_UPDATE))
 		kvm_steal_time_update(v);
 	if (kvm_check_request(v, REQ_NMI))
@@ -220,6 +243,8 @@ static int handle_requests(struct kvm_vcpu *v)
 		ops->msr_filter_changed(v);
 	if (kvm_check_request(v, REQ_CODE_RECHECK))
 		sil_code_recheck(v->cpu);
+	if (kvm_check_request(v, REQ_APF_READY))
+		apf_check_ready(v);
 	if (kvm_check_request(v, REQ_IOAPIC_EOI_EXIT)) {
 		v->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
 		v->run->eoi.vector = v->pending_ioapic_eoi;
@@ -228,7 +253,7 @@ static int handle_requests(struct kvm_vcpu *v)
 	/* These only had to bring the vCPU out of the guest, or belong to parts that are not in. */
 	__atomic_fetch_and(&v->req.pending,
 			   ~(BIT(REQ_PAUSE) | BIT(REQ_APIC_PAGE_RELOAD) | BIT(REQ_PMU) |
-			     BIT(REQ_APF_HALT) | BIT(REQ_APF_READY) | BIT(REQ_NESTED_EVENT)),
+			     BIT(REQ_NESTED_EVENT)),
 			   __ATOMIC_SEQ_CST);
 	return 1;
 }
@@ -247,10 +272,14 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 		deterministic_before_entry(v);
 	if (v->apic)
 		lapic_sync(v);
-	if (unlikely(kvm_request_pending(&v->req))) {
+	/* Every change between a guest and its guest asks for these two, which come below. */
+	if (unlikely(__atomic_load_n(&v->req.pending, __ATOMIC_ACQUIRE) &
+		     ~(BIT(REQ_EVENT) | BIT(REQ_LOAD_MMU_PGD)))) {
 		ret = handle_requests(v);
 		if (ret <= 0)
 			return ret;
+		if (unlikely(v->arch->apf.halted))
+			return 1;
 	}
 	window = unlikely(user_wants_window(v)) && irq_user_slot_free(v);
 	if (kvm_check_request(v, REQ_EVENT) || window) {
@@ -261,6 +290,8 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 		kvm_check_and_inject_events(v, &need_exit);
 		if (v->arch->pv.eoi_msr)
 			lapic_pv_eoi_to_guest(v);
+		if (unlikely(v->arch->vapic_addr) && lapic_enabled(v))
+			lapic_vapic_to_guest(v);
 		if (window)
 			ops->enable_irq_window(v);
 		if (unlikely(v->arch->pv.steal_msr))
@@ -268,7 +299,7 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 	}
 	ret = mmu_reload(v);
 	if (unlikely(ret)) {
-		lapic_pv_eoi_from_guest(v);
+		lapic_from_guest(v);
 		ops->cancel_injection(v);
 		return ret;
 	}
@@ -279,7 +310,7 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 	vcpu_enter_guest_mode(v);
 	if (unlikely(vcpu_must_leave(v))) {
 		vcpu_leave_guest_mode(v);
-		lapic_pv_eoi_from_guest(v);
+		lapic_from_guest(v);
 		ops->cancel_injection(v);
 		return 1;
 	}
@@ -289,14 +320,16 @@ static int vcpu_enter_guest(struct kvm_vcpu *v)
 	}
 	DEBUG_BUG_ON(!regcache_valid(&v->regs));
 	v->arch->ran = true;
-	start = kvm_now_ns(v->kvm);
+	start = kvm_rough_ns(v->kvm);
 	fast = ops->vcpu_run(v);
-	v->arch->stat.guest_ns += kvm_now_ns(v->kvm) - start;
+	v->arch->stat.guest_ns += kvm_rough_ns(v->kvm) - start;
 	vcpu_leave_guest_mode(v);
 	if (unlikely(v->kvm->clock.deterministic))
 		deterministic_after_exit(v);
-	lapic_pv_eoi_from_guest(v);
+	lapic_from_guest(v);
 	kvm_stat_inc(v, exits);
+	if (unlikely(v->arch->leave_after) && !--v->arch->leave_after)
+		kvm_make_request(v, REQ_INTERRUPT_RUN);
 	return ops->handle_exit(v, fast);
 }
 
@@ -306,7 +339,10 @@ static int vcpu_loop(struct kvm_vcpu *v)
 
 	v->run->exit_reason = KVM_EXIT_UNKNOWN;
 	for (;;) {
-		ret = v->mp_state == KVM_MP_STATE_RUNNABLE ? vcpu_enter_guest(v) : vcpu_block(v);
+		if (likely(v->mp_state == KVM_MP_STATE_RUNNABLE && !v->arch->apf.halted))
+			ret = vcpu_enter_guest(v);
+		else
+			ret = vcpu_block(v);
 		if (ret <= 0)
 			return ret;
 		if (unlikely(user_wants_window(v)) && kvm_vcpu_ready_for_interrupt_injection(v)) {
@@ -373,6 +409,8 @@ static void post_run_save(struct kvm_vcpu *v)
 		v->kvm->irqchip_kernel || kvm_vcpu_ready_for_interrupt_injection(v);
 	if (kvm_is_smm(v))
 		run->flags |= KVM_RUN_X86_SMM;
+	if (is_guest_mode(v))
+		run->flags |= KVM_RUN_X86_GUEST_MODE;
 }
 
 /* ---- KVM_RUN ---- */

@@ -11,6 +11,7 @@
 #include "core/deterministic.h"
 #include "core/emulate/emulate.h"
 #include "core/gmem.h"
+#include "core/hyperv.h"
 #include "core/irqchip/irqchip.h"
 #include "core/memslot.h"
 #include "core/mmu/mmu.h"
@@ -117,6 +118,8 @@ static int vm_create_machine(struct kvm *kvm)
 		.engine = (enum sil_engine)kvm->arch->params.kvmless_engine,
 		.tsc_khz = kvm->clock.khz,
 		.code_cache_mb = (u32)kvm->arch->params.kvmless_code_cache_mb,
+		.translate_after = (u32)kvm->arch->params.kvmless_translate_after,
+		.tsc_native = kvm->clock.native,
 		.exact_stops = kvm->clock.deterministic,
 		.tlb_sticky = kvm->arch->params.kvmless_tlb_sticky,
 		.host = &sil_host,
@@ -168,6 +171,7 @@ int kvm_create_vm(unsigned long type, struct kvm **out)
 	if (ret)
 		goto err_machine;
 	kvm_clock_vm_init(kvm);
+	hv_vm_init(kvm);
 	ret = memslots_init(kvm);
 	if (ret)
 		goto err_service;
@@ -218,6 +222,7 @@ static void vcpu_free(struct kvm_vcpu *v)
 
 static void vm_destroy(struct kvm *kvm)
 {
+	apf_vm_destroy(kvm);
 	irqchip_vm_destroy(kvm);
 	/* Giving roots back may flush all processors: they are all still there. */
 	for (unsigned i = 0; i < kvm->nvcpus; i++)
@@ -336,6 +341,7 @@ int vm_create_vcpu(struct kvm *kvm, u32 id, struct kvm_run *run, struct kvm_vcpu
 	v->run = run;
 	dirty_ring_init(v);
 	v->arch->vcpu = v;
+	hv_vcpu_init(v);
 	v->regs.avail = REGCACHE_ALL;
 	ktimer_init(&v->arch->sil_timer, kvm, sil_timer_fn);
 	ret = kvm->clock.deterministic && kvm->nvcpus ? -EINVAL : vcpu_create_parts(v);

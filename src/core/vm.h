@@ -6,8 +6,18 @@
 #include "core/kvm_host.h"
 #include "core/params.h"
 #include "core/stats.h"
+#include "spec/hyperv.h"
 
 struct msr_filter; /* msr_filter.c */
+
+/* What Hyper-V calls a partition: core/hyperv*.c. */
+struct hv_vm {
+	pthread_mutex_t lock;
+	u64 guest_os_id, hypercall; /* MSRs, as written */
+	u64 reference_tsc;
+	u64 reenlightenment, tsc_emulation_control, tsc_emulation_status;
+	struct hv_tsc_page tsc_page; /* what the guest's page has; sequence 0: not valid */
+};
 
 struct kvm_arch {
 	struct vm_stat stat;
@@ -40,6 +50,7 @@ struct kvm_arch {
 	u32 max_vcpu_ids;
 	bool max_vcpu_ids_set;
 	u32 max_halt_poll_ns;
+	u32 notify_window, notify_vmexit_flags; /* KVM_X86_NOTIFY_VMEXIT_* */
 	u64 manual_dirty_log_protect;
 	u32 dirty_ring_bytes; /* of each vCPU; 0: bitmaps */
 	bool vcpu_file_fixed; /* too late to change that */
@@ -47,17 +58,17 @@ struct kvm_arch {
 	/* Replaced as a whole under kvm->lock; readers are vCPUs outside the guest. */
 	struct msr_filter *msr_filter;
 
+	struct apf_pool *apf;	     /* core/apf.c; NULL until it is needed */
 	struct mem_attrs *mem_attrs; /* replaced under slots_lock */
 
 	u64 tss_addr, identity_map_addr;
 	bool identity_map_done;
 	u64 eoi_exit_bitmap[4];
 
-	pthread_mutex_t hv_lock;
+	struct hv_vm hv;
 	u64 vpids[64]; /* bitmap of 4096; kvm->lock */
 
 	void *vendor; /* back end's per-VM data */
-	hva_t hypercall_page;
 };
 
 /* 64 random bits, from where the processor's RDRAND has them. Any thread. */

@@ -117,6 +117,14 @@ struct kvm_x86_nested_ops {
 	int (*leave_smm)(struct kvm_vcpu *v);
 	int (*get_state)(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size);
 	int (*set_state)(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 size);
+	/* A capability MSR of value @val as the guest reads it. */
+	u64 (*guest_cap)(struct kvm_vcpu *v, u32 index, u64 val);
+	/* Enlightened VMCSs: highest version << 8 | lowest that the vCPU can be given, 0: not yet
+	 * enabled; @v NULL: of any. */
+	u16 (*evmcs_version)(const struct kvm_vcpu *v);
+	int (*enable_evmcs)(struct kvm_vcpu *v, u16 *version);
+	/* In L2, which has asked for a flush that is done now. */
+	void (*hv_flushed)(struct kvm_vcpu *v);
 };
 
 extern const struct kvm_x86_ops vmx_x86_ops;

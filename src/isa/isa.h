@@ -261,6 +261,7 @@ struct isa_opnd {
 #define ISA_REG_NONE 0xff
 #define ISA_REG_RIP  0xfe /* mem base: RIP of the next instruction */
 
+#define ISA_INSN_MAX 15 /* bytes */
 struct isa_insn {
 	isa_exec_fn *exec;
 	u64 imm;    /* immediate; for relative branches the sign-extended displacement */
@@ -281,8 +282,8 @@ struct isa_insn {
 	u8 cond;  /* condition code 0-15 of Jcc/SETcc/CMOVcc */
 	u16 imm2;
 	struct isa_opnd o[5];
-	u8 raw[15];   /* the instruction's bytes */
-	u8 modrm_off; /* offset of ModRM in raw, 0 if none */
+	u8 raw[ISA_INSN_MAX]; /* the instruction's bytes */
+	u8 modrm_off;	      /* offset of ModRM in raw, 0 if none */
 };
 
 /* Row flags (spec/insn) */
@@ -319,6 +320,18 @@ enum isa_decode_result {
  */
 enum isa_decode_result isa_decode(const u8 *bytes, size_t n, enum isa_mode mode,
 				  struct isa_insn *insn);
+/*
+ * The same, faster for forms of instructions that have been seen by @forms, which belongs to one
+ * thread at a time.
+ */
+struct isa_forms;
+struct isa_forms *isa_forms_create(void); /* NULL: no memory */
+void isa_forms_destroy(struct isa_forms *forms);
+/* The @bytes, 15 of them, in 64-bit mode, if the form is known and nothing belongs to @insn:
+ * isa_insn_release may be left out. */
+bool isa_decode_seen(struct isa_forms *forms, const u8 *bytes, struct isa_insn *insn);
+enum isa_decode_result isa_decode_form(struct isa_forms *forms, const u8 *bytes, size_t n,
+				       enum isa_mode mode, struct isa_insn *insn);
 /* Releases what exec/native.c attached to @insn. */
 void isa_insn_release(struct isa_insn *insn);
 /* The mnemonic of a row, upper case as in the manual. */

@@ -64,16 +64,32 @@ static const struct ioctl_row *find_row(enum ioctl_scope scope, u32 req)
 	return NULL;
 }
 
+static const char *name_of(u32 req)
+{
+	static const struct {
+		const char *name;
+		u32 req;
+	} all[] = {
+#define ABI_IOCTL(name, number) {#name, number},
+#include "spec/abi/frozen.def"
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (all[i].req == req)
+			return all[i].name;
+	return "unknown request";
+}
+
 /* Once for each request: programs try things out, and some try often. */
 static void tell_unknown(enum ioctl_scope scope, u32 req)
 {
-	static const char *const names[SCOPE_N] = {"system", "VM", "vCPU"};
+	static const char *const scopes[SCOPE_N] = {"system", "VM", "vCPU"};
 	static u8 told[SCOPE_N][256];
 
 	if (base_log_on(LOG_INFO) &&
 	    !__atomic_exchange_n(&told[scope][_IOC_NR(req)], 1, __ATOMIC_RELAXED))
-		base_log(LOG_INFO, "no %s ioctl %#x (number %#x, %u bytes)", names[scope], req,
-			 _IOC_NR(req), _IOC_SIZE(req));
+		base_log(LOG_INFO, "no %s ioctl %#x: %s (number %#x, %u bytes)", scopes[scope], req,
+			 name_of(req), _IOC_NR(req), _IOC_SIZE(req));
 }
 
 static long call_row(const struct ioctl_row *row, struct ioctl_ctx *c)

@@ -51,6 +51,7 @@ long api_msr_list(struct ioctl_ctx *c, int (*fill)(u32 *list, u32 *n));
 long api_sys_get_cpuid(struct ioctl_ctx *c, int (*fill)(struct kvm_cpuid_entry2 *ents, u32 *n));
 long api_sys_get_msrs(struct ioctl_ctx *c);
 
+long api_get_supported_hv_cpuid(struct ioctl_ctx *c);
 long api_create_vcpu(struct ioctl_ctx *c);
 long api_vm_check_extension(struct ioctl_ctx *c);
 long api_set_region(struct ioctl_ctx *c, const struct kvm_userspace_memory_region *m);

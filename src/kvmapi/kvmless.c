@@ -62,13 +62,19 @@ static bool open_fault_signals(u64 *old)
 {
 	const u64 faults = 1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1);
 
+	if (guard_known_open())
+		return false;
 	syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &faults, old, sizeof(*old));
-	return *old & faults;
+	if (*old & faults)
+		return true;
+	guard_found_open();
+	return false;
 }
 
 __export int kvmless_ioctl(int fd, unsigned long request, ...)
 {
-	struct kobj *o = kobj_get(fd);
+	bool run = (u32)request == KVM_RUN;
+	struct kobj *o = kobj_get_again(fd);
 	unsigned long arg;
 	u64 mask = 0;
 	bool closed;
@@ -87,7 +93,7 @@ __export int kvmless_ioctl(int fd, unsigned long request, ...)
 	}
 	closed = open_fault_signals(&mask);
 	/* The program may have set handlers of its own since. KVM_RUN is too frequent to ask. */
-	if ((u32)request != KVM_RUN)
+	if (!run)
 		guard_install();
 	r = ioctl_dispatch(o, request, arg);
 	kobj_put(o);
@@ -176,6 +182,24 @@ __export int kvmless_kick(int vcpufd)
 	if (!ok)
 		errno = EBADF;
 	return ok ? 0 : -1;
+}
+
+__export int kvmless_leave_after(int vcpufd, unsigned exits)
+{
+	struct kobj *o = kobj_get(vcpufd);
+	int r = -EBADF;
+
+	if (o && o->type == KOBJ_VCPU && o->vm->generation == mm_generation()) {
+		r = -EBUSY;
+		if (!pthread_mutex_trylock(&o->vcpu->mutex)) {
+			vcpu_leave_after(o->vcpu->v, exits);
+			pthread_mutex_unlock(&o->vcpu->mutex);
+			r = 0;
+		}
+	}
+	if (o)
+		kobj_put(o);
+	return r ? (int)fail(r) : 0;
 }
 
 __export bool kvmless_is_kvm_fd(int fd)

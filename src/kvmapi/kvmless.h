@@ -67,6 +67,14 @@ ssize_t kvmless_pread(int fd, void *buf, size_t n, off_t offset);
  */
 int kvmless_kick(int vcpufd);
 
+/*
+ * As kvmless_kick after @exits VM exits of this vCPU, counted from now on over all KVM_RUNs; 0: no
+ * more. Unlike a signal it comes at the same place in each run of a program, and where a VM exit
+ * has left something to be done: for tests of saving and restoring. EBUSY: another thread uses the
+ * vCPU.
+ */
+int kvmless_leave_after(int vcpufd, unsigned exits);
+
 /* Does @fd name one of our objects? Async-signal-safe; errno stays as it is. */
 bool kvmless_is_kvm_fd(int fd);
 
@@ -91,7 +99,7 @@ int kvmless_trace(const char *path);
 
 /*
  * Writes the state of the vCPU at every VM exit to @path, and at every @every instructions (0: not)
- * from the @from-th on, if kvmless.deterministic is set: struct kvm_record of core/core.h, 27 words
+ * from the @from-th on, if kvmless.deterministic is set: struct kvm_record of core/core.h, 28 words
  * of 64 bits. NULL ends it. Two runs of one program can be compared so. EBUSY: it is on.
  */
 int kvmless_record(const char *path, unsigned long every, unsigned long from);

@@ -173,6 +173,39 @@ struct kobj *kobj_get(int fd)
 	return NULL;
 }
 
+static unsigned fds_changed; /* 0: nobody says so */
+
+void kobj_fds_changed(void)
+{
+	/* Never 0 again. */
+	__atomic_add_fetch(&fds_changed, 2, __ATOMIC_ACQ_REL);
+	__atomic_or_fetch(&fds_changed, 1, __ATOMIC_ACQ_REL);
+}
+
+struct kobj *kobj_get_again(int fd)
+{
+	static __thread struct last {
+		struct kobj *o;
+		int fd;
+		unsigned when;
+	} lasts[4] __attribute__((tls_model("initial-exec")));
+	unsigned when = __atomic_load_n(&fds_changed, __ATOMIC_ACQUIRE);
+	struct last *last = &lasts[(unsigned)fd % ARRAY_SIZE(lasts)];
+	struct kobj *o = last->o;
+
+	if (likely(o && when && last->fd == fd && last->when == when && get_unless_zero(o)))
+		return o;
+	o = kobj_get(fd);
+	/* A signal handler may come in between. */
+	__atomic_store_n(&last->fd, -1, __ATOMIC_RELAXED);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	last->o = o;
+	last->when = when;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	__atomic_store_n(&last->fd, fd, __ATOMIC_RELAXED);
+	return o;
+}
+
 int kobj_register(int fd, const struct kobj *init)
 {
 	struct kobj **head, *o;

@@ -58,6 +58,13 @@ struct kobj {
 
 /* The object @fd names, referenced; NULL if none. Lock-free, async-signal-safe, keeps errno. */
 struct kobj *kobj_get(int fd);
+/*
+ * The same for descriptors that this thread asks for again and again, without a system call: if
+ * somebody sees all descriptors go and says so by kobj_fds_changed, at least once at the beginning.
+ */
+struct kobj *kobj_get_again(int fd);
+/* A descriptor that named an object does not any more. Any thread. */
+void kobj_fds_changed(void);
 void kobj_put(struct kobj *o);
 /* Never destroys: the next kobj_reap does. For signal handlers. */
 void kobj_put_deferred(struct kobj *o);

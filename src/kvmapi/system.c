@@ -90,7 +90,9 @@ long api_msr_list(struct ioctl_ctx *c, int (*fill)(u32 *list, u32 *n))
 	return r;
 }
 
-long api_sys_get_cpuid(struct ioctl_ctx *c, int (*fill)(struct kvm_cpuid_entry2 *ents, u32 *n))
+/* By @fill, or, with @c's vCPU, by @of_vcpu. */
+static long get_cpuid(struct ioctl_ctx *c, int (*fill)(struct kvm_cpuid_entry2 *ents, u32 *n),
+		      int (*of_vcpu)(struct kvm_vcpu *v, struct kvm_cpuid_entry2 *ents, u32 *n))
 {
 	struct kvm_cpuid_entry2 *ents;
 	struct kvm_cpuid2 head;
@@ -105,7 +107,7 @@ long api_sys_get_cpuid(struct ioctl_ctx *c, int (*fill)(struct kvm_cpuid_entry2 
 	ents = calloc(head.nent, sizeof(*ents));
 	if (!ents)
 		return -ENOMEM;
-	r = fill(ents, &head.nent);
+	r = of_vcpu ? of_vcpu(c->v, ents, &head.nent) : fill(ents, &head.nent);
 	if (!r)
 		r = copy_to_user(USER_FIELD(c, struct kvm_cpuid2, entries), ents,
 				 head.nent * sizeof(*ents));
@@ -113,6 +115,16 @@ long api_sys_get_cpuid(struct ioctl_ctx *c, int (*fill)(struct kvm_cpuid_entry2 
 		r = copy_to_user(USER_ARG(c), &head, sizeof(head));
 	free(ents);
 	return r;
+}
+
+long api_sys_get_cpuid(struct ioctl_ctx *c, int (*fill)(struct kvm_cpuid_entry2 *ents, u32 *n))
+{
+	return get_cpuid(c, fill, NULL);
+}
+
+long api_get_supported_hv_cpuid(struct ioctl_ctx *c)
+{
+	return get_cpuid(c, NULL, vcpu_get_supported_hv_cpuid);
 }
 
 /* KVM_GET_MSRS and KVM_SET_MSRS on either kind of descriptor: @v NULL for the system's. */

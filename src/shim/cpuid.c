@@ -35,12 +35,16 @@
 #define LEAF_VMX BIT(5) /* CPUID.1:ECX */
 #define LEAF_SVM BIT(2) /* CPUID.80000001H:ECX */
 
+static u8 *found[MAX_PATCHES];
+static unsigned nfound;
 static u64 patched[MAX_PATCHES];
 static unsigned npatched;
 static struct kvm_cpuid_entry2 leaf0, leaf1; /* the virtual processor's */
 #define LEAF_XSAVE	 0xd
 #define XSAVE_COMPONENTS 64
 static u32 xsave[XSAVE_COMPONENTS][3]; /* its leaf 0DH from subleaf 2: size, offset, flags */
+#define LEAF_BRAND 0x80000002	       /* to 80000004H: its name */
+static struct kvm_cpuid_entry2 brand[3];
 static bool is_amd;
 
 static void answer(u32 leaf, u32 subleaf, u32 *r)
@@ -57,6 +61,12 @@ static void answer(u32 leaf, u32 subleaf, u32 *r)
 		r[2] = is_amd ? r[2] & ~LEAF_VMX : r[2] | LEAF_VMX;
 		break;
 	case 0x80000001: r[2] = is_amd ? r[2] | LEAF_SVM : r[2] & ~LEAF_SVM; break;
+	case LEAF_BRAND:
+	case LEAF_BRAND + 1:
+	case LEAF_BRAND + 2:
+		if (brand[leaf - LEAF_BRAND].function == leaf)
+			memcpy(r, &brand[leaf - LEAF_BRAND].eax, 4 * sizeof(*r));
+		break;
 	case LEAF_XSAVE:
 		if (subleaf < XSAVE_COMPONENTS && xsave[subleaf][0])
 			memcpy(r, xsave[subleaf], sizeof(xsave[subleaf]));
@@ -121,6 +131,9 @@ static bool load_virtual(void)
 			leaf0 = e[i];
 		else if (e[i].function == 1)
 			leaf1 = e[i];
+		else if (e[i].function >= LEAF_BRAND &&
+			 e[i].function < LEAF_BRAND + ARRAY_SIZE(brand))
+			brand[e[i].function - LEAF_BRAND] = e[i];
 		else if (e[i].function == LEAF_XSAVE && e[i].index >= 2 &&
 			 e[i].index < XSAVE_COMPONENTS)
 			memcpy(xsave[e[i].index], &e[i].eax, sizeof(xsave[0]));
@@ -155,35 +168,36 @@ static void patch_one(u8 *p)
 	u8 *page = (u8 *)((u64)p & PAGE_MASK);
 	size_t len = ((u64)p + CPUID_LEN - 1 - (u64)page) / PAGE_SIZE * PAGE_SIZE + PAGE_SIZE;
 
-	if (mprotect(page, len, PROT_READ | PROT_WRITE | PROT_EXEC))
+	/* The program has not begun: nobody runs this meanwhile. */
+	if (mprotect(page, len, PROT_READ | PROT_WRITE))
 		return;
 	memcpy(p, ud2, CPUID_LEN);
 	mprotect(page, len, PROT_READ | PROT_EXEC);
 	patched[npatched++] = (u64)p;
 }
 
-static void patch_segment(u8 *start, size_t n)
+static void search_segment(u8 *start, size_t n)
 {
 	static const u8 cpuid[CPUID_LEN] = {0x0f, 0xa2};
 	ZydisDecoder dec;
 	u8 *p = start, *end = start + n;
 
 	ZydisDecoderInit(&dec, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-	while (npatched < MAX_PATCHES && (p = memmem(p, end - p, cpuid, sizeof(cpuid)))) {
+	while (nfound < MAX_PATCHES && (p = memmem(p, end - p, cpuid, sizeof(cpuid)))) {
 		if (is_instruction(&dec, start, p))
-			patch_one(p);
+			found[nfound++] = p;
 		p++;
 	}
 }
 
 /* The first object is the program. */
-static int patch_program(struct dl_phdr_info *info, size_t size, void *opaque)
+static int search_program(struct dl_phdr_info *info, size_t size, void *opaque)
 {
 	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
 
 		if (ph->p_type == PT_LOAD && (ph->p_flags & (PF_X | PF_W | PF_R)) == (PF_X | PF_R))
-			patch_segment((u8 *)info->dlpi_addr + ph->p_vaddr, ph->p_filesz);
+			search_segment((u8 *)info->dlpi_addr + ph->p_vaddr, ph->p_filesz);
 	}
 	return 1;
 }
@@ -192,9 +206,14 @@ void cpuid_patch(void)
 {
 	const char *how = getenv(SHIM_ENV_CPUID);
 
-	if ((how && !strcmp(how, "native")) || !load_virtual() || native_will_do())
+	if (how && !strcmp(how, "native"))
 		return;
-	dl_iterate_phdr(patch_program, NULL);
+	/* Most programs have none, and that is cheaper to know than what the answer would be. */
+	dl_iterate_phdr(search_program, NULL);
+	if (!nfound || !load_virtual() || native_will_do())
+		return;
+	for (unsigned i = 0; i < nfound; i++)
+		patch_one(found[i]);
 	if (npatched)
 		signal_activate();
 }

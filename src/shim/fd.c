@@ -55,6 +55,7 @@ static void closed(struct kobj *o)
 {
 	if (!o)
 		return;
+	kobj_fds_changed();
 	kobj_closed(o);
 	kobj_put(o);
 }
@@ -64,7 +65,7 @@ __export int close(int fd)
 	struct kobj *o = closing(fd);
 	int r;
 
-	param_file_closed(fd);
+	param_file_closing(fd);
 	r = real_close(fd);
 	closed(o);
 	return r;
@@ -75,7 +76,7 @@ __export int dup2(int fd, int to)
 	struct kobj *o = fd == to ? NULL : closing(to);
 	int r;
 
-	param_file_closed(to);
+	param_file_closing(to);
 	r = real_dup2(fd, to);
 	closed(o);
 	return r;
@@ -86,7 +87,7 @@ __export int dup3(int fd, int to, int flags)
 	struct kobj *o = fd == to ? NULL : closing(to);
 	int r;
 
-	param_file_closed(to);
+	param_file_closing(to);
 	r = real_dup3(fd, to, flags);
 	closed(o);
 	return r;
@@ -99,8 +100,10 @@ __export int close_range(unsigned first, unsigned last, int flags)
 {
 	int r = real_close_range(first, last, flags);
 
-	if (!r && !(flags & CLOSE_RANGE_CLOEXEC) && shim_on && shim_owns_memory())
+	if (!r && !(flags & CLOSE_RANGE_CLOEXEC) && shim_on && shim_owns_memory()) {
+		kobj_fds_changed();
 		kobj_reap();
+	}
 	return r;
 }
 

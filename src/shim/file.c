@@ -260,6 +260,11 @@ STAT(__lxstat, AT_FDCWD, (int ver, const char *path, struct stat *st), (ver, pat
 STAT(__xstat64, AT_FDCWD, (int ver, const char *path, struct stat64 *st), (ver, path, st))
 STAT(__lxstat64, AT_FDCWD, (int ver, const char *path, struct stat64 *st), (ver, path, st))
 
+STAT(__fxstatat, dir, (int ver, int dir, const char *path, struct stat *st, int flags),
+     (ver, dir, path, st, flags))
+STAT(__fxstatat64, dir, (int ver, int dir, const char *path, struct stat64 *st, int flags),
+     (ver, dir, path, st, flags))
+
 __export int statx(int dir, const char *path, int flags, unsigned mask, struct statx *st)
 {
 	struct node_attr a;

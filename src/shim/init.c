@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "kvmapi/kvmless.h"
+#include "kvmapi/object.h"
 #include "shim/shim.h"
 
 bool shim_on;
@@ -37,11 +38,23 @@ static void set_params(const char *list)
 	free(copy);
 }
 
+/* Errors are bugs of ours: those are told in any case. Explanations, when asked for, are warnings.
+ */
+static enum kvmless_log_level wanted_level(void)
+{
+	const char *verbose = getenv(SHIM_ENV_VERBOSE);
+	char explain[8] = "";
+
+	if (verbose && *verbose)
+		return KVMLESS_LOG_INFO;
+	kvmless_param_get("kvmless.explain", explain, sizeof(explain));
+	return *explain == 'Y' ? KVMLESS_LOG_WARN : KVMLESS_LOG_ERROR;
+}
+
 static void child(void)
 {
 	owner = getpid();
 	signal_forked();
-	param_forked();
 }
 
 bool shim_owns_memory(void)
@@ -64,18 +77,20 @@ void shim_activate(void)
 	if (__atomic_load_n(&shim_on, __ATOMIC_ACQUIRE))
 		return;
 	signal_activate();
+	kobj_fds_changed(); /* from now on we say so */
 	__atomic_store_n(&shim_on, true, __ATOMIC_RELEASE);
 }
 
 __attribute__((constructor)) static void start(void)
 {
-	const char *params = getenv(SHIM_ENV_PARAMS), *verbose = getenv(SHIM_ENV_VERBOSE);
+	const char *params = getenv(SHIM_ENV_PARAMS);
 
 	owner = getpid();
 	pthread_atfork(NULL, NULL, child);
-	/* Errors are bugs of ours: those are told in any case. */
-	kvmless_log(log_line, NULL, verbose && *verbose ? KVMLESS_LOG_INFO : KVMLESS_LOG_ERROR);
-	if (params)
+	kvmless_log(log_line, NULL, wanted_level());
+	if (params) {
 		set_params(params);
+		kvmless_log(log_line, NULL, wanted_level());
+	}
 	cpuid_patch();
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Files of /sys/module/kvm*<x>/parameters: a memory file with the value's text at the time of open.
- * Those open for writing are remembered by number, so that write(2) sets the parameter.
+ * The name of one that is open for writing says so, whatever number it has by now; write(2) to it
+ * sets the parameter. What comes into the file otherwise, by the C library's own calls, counts when
+ * a descriptor of it is closed.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,14 +14,11 @@
 #include "kvmapi/kvmless.h"
 #include "shim/shim.h"
 
-struct writer {
-	struct writer *next;
-	int fd;
-	char name[NODE_PARAM_MAX];
-};
+#define WRITER	   "kvmless-set:"
+#define WRITER_LEN (sizeof(WRITER) - 1)
+#define TEXT_MAX   64
 
-static struct writer *writers; /* under lock; read without it only for being empty */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool writers; /* there has been such a file */
 
 bool param_file_writable(const char *name)
 {
@@ -32,30 +31,11 @@ bool param_file_writable(const char *name)
 	return false;
 }
 
-void param_forked(void)
-{
-	pthread_mutex_init(&lock, NULL);
-}
-
-static int remember(int fd, const char *name)
-{
-	struct writer *w = calloc(1, sizeof(*w));
-
-	if (!w)
-		return -1;
-	w->fd = fd;
-	strcpy(w->name, name);
-	pthread_mutex_lock(&lock);
-	w->next = writers;
-	__atomic_store_n(&writers, w, __ATOMIC_RELEASE);
-	pthread_mutex_unlock(&lock);
-	return 0;
-}
-
 int param_file_open(const char *name, int flags)
 {
 	bool write = (flags & O_ACCMODE) != O_RDONLY;
-	char text[64];
+	bool empty = (flags & O_ACCMODE) == O_WRONLY;
+	char text[TEXT_MAX], file[WRITER_LEN + NODE_PARAM_MAX];
 	ssize_t n = kvmless_param_get(name, text, sizeof(text));
 	int fd;
 
@@ -65,21 +45,42 @@ int param_file_open(const char *name, int flags)
 		errno = EACCES;
 		return -1;
 	}
-	fd = memfd_create(name, flags & O_CLOEXEC ? MFD_CLOEXEC : 0);
+	snprintf(file, sizeof(file), "%s%s", write ? WRITER : "", name);
+	fd = memfd_create(file, flags & O_CLOEXEC ? MFD_CLOEXEC : 0);
 	if (fd < 0)
 		return -1;
-	if (real_write(fd, text, n) != n || lseek(fd, 0, SEEK_SET) ||
-	    (write && remember(fd, name))) {
+	if (!empty && (real_write(fd, text, n) != n || lseek(fd, 0, SEEK_SET))) {
 		real_close(fd);
 		errno = EIO;
 		return -1;
 	}
+	if (write)
+		__atomic_store_n(&writers, true, __ATOMIC_RELAXED);
 	return fd;
+}
+
+/* The parameter that a write to @fd sets, if any. */
+static bool writer_name(int fd, char *name)
+{
+	static const char prefix[] = "/memfd:" WRITER, suffix[] = " (deleted)";
+	char link[32], file[sizeof(prefix) + NODE_PARAM_MAX + sizeof(suffix)];
+	ssize_t n, len;
+
+	if (likely(!__atomic_load_n(&writers, __ATOMIC_RELAXED)))
+		return false;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, file, sizeof(file));
+	len = n - (ssize_t)(sizeof(prefix) - 1 + sizeof(suffix) - 1);
+	if (len <= 0 || len >= NODE_PARAM_MAX || memcmp(file, prefix, sizeof(prefix) - 1))
+		return false;
+	memcpy(name, file + sizeof(prefix) - 1, len);
+	name[len] = 0;
+	return true;
 }
 
 static int set_text(const char *name, const char *buf, size_t n)
 {
-	char text[64];
+	char text[TEXT_MAX];
 
 	if (n >= sizeof(text)) {
 		errno = EINVAL;
@@ -93,39 +94,32 @@ static int set_text(const char *name, const char *buf, size_t n)
 
 bool param_file_write(int fd, const void *buf, size_t n, ssize_t *result)
 {
-	struct writer *w;
-	bool found = false;
-	char name[NODE_PARAM_MAX];
+	char name[NODE_PARAM_MAX], text[TEXT_MAX];
+	ssize_t len;
 
-	if (likely(!__atomic_load_n(&writers, __ATOMIC_RELAXED)))
+	if (!writer_name(fd, name))
 		return false;
-	pthread_mutex_lock(&lock);
-	for (w = writers; w && !found; w = w->next)
-		if (w->fd == fd) {
-			strcpy(name, w->name);
-			found = true;
-		}
-	pthread_mutex_unlock(&lock);
-	if (found)
-		*result = set_text(name, buf, n) ? -1 : (ssize_t)n;
-	return found;
+	*result = set_text(name, buf, n) ? -1 : (ssize_t)n;
+	/* The file shows what it now is. */
+	len = *result < 0 ? -1 : kvmless_param_get(name, text, sizeof(text));
+	if (len > 0 && (ftruncate(fd, 0) || real_pwrite(fd, text, len, 0) != len))
+		*result = -1;
+	return true;
 }
 
-void param_file_closed(int fd)
+void param_file_closing(int fd)
 {
-	struct writer **p, *w;
+	char name[NODE_PARAM_MAX], text[TEXT_MAX], now[TEXT_MAX];
+	int saved = errno;
+	ssize_t n;
 
-	if (likely(!__atomic_load_n(&writers, __ATOMIC_RELAXED)))
-		return;
-	pthread_mutex_lock(&lock);
-	for (p = &writers; (w = *p);)
-		if (w->fd == fd) {
-			__atomic_store_n(p, w->next, __ATOMIC_RELEASE);
-			free(w);
-		} else {
-			p = &w->next;
-		}
-	pthread_mutex_unlock(&lock);
+	if (writer_name(fd, name)) {
+		n = real_pread(fd, text, sizeof(text), 0);
+		if (n > 0 &&
+		    (n != kvmless_param_get(name, now, sizeof(now)) || memcmp(text, now, n)))
+			set_text(name, text, n);
+	}
+	errno = saved;
 }
 
 /* ---- stdio, whose reads and writes do not come through the functions we stand in front of ---- */

@@ -1,15 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /* Threads inside KVM_RUN, and what gets them out. */
+#include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
 
 #include "kvmapi/kvmless.h"
 #include "shim/shim.h"
+
+/* Signals that have come in KVM_RUN: one of each, as the kernel keeps them; more of the real-time
+ * ones. */
+struct deferred {
+	u64 noted;
+	siginfo_t info[65];
+};
 
 struct run_thread {
 	struct run_thread *next;
 	pthread_t self;
 	int fd; /* of the vCPU it runs; -1: none. Atomic. */
 	bool listed;
+	struct deferred *deferred;
 };
 
 static __thread struct run_thread me __attribute__((tls_model("initial-exec"))) = {.fd = -1};
@@ -35,6 +47,7 @@ static void child(void)
 	threads = NULL;
 	me.listed = false;
 	me.fd = -1;
+	me.deferred = NULL;
 }
 
 static void init(void)
@@ -56,22 +69,67 @@ static void enlist(void)
 }
 
 /*
+ * In the kernel a handler runs when KVM_RUN is over: it may use the vCPU, or jump. So here the
+ * signal is only noted and stays blocked, and is sent again at the end.
+ */
+bool run_defer(int sig, const siginfo_t *si, void *ucontext)
+{
+	struct deferred *d = me.deferred;
+	ucontext_t *uc = ucontext;
+	u64 bit = 1ull << (sig - 1);
+
+	if (!d || ((d->noted & bit) && sig >= SIGRTMIN))
+		return false;
+	if (!(d->noted & bit))
+		d->info[sig] = *si;
+	d->noted |= bit;
+	sigaddset(&uc->uc_sigmask, sig);
+	run_signalled();
+	return true;
+}
+
+static __noinline void deliver(struct deferred *d)
+{
+	int err = errno;
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (u64 left = d->noted; left; left &= left - 1) {
+		int sig = __builtin_ctzll(left) + 1;
+
+		syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), sig, &d->info[sig]);
+		sigaddset(&set, sig);
+	}
+	/* The handlers run here. */
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	errno = err;
+}
+
+/*
  * A thread that may be cancelled at any point is, in the kernel, cancelled by the signal that ends
  * KVM_RUN. Here it must not unwind out of the middle: pthread_cancel gets the vCPU out, and the
  * thread ends when its cancellation type is back.
  */
 int run_ioctl(int fd, unsigned long request, unsigned long arg)
 {
+	struct deferred d;
 	int type, r;
 
+	d.noted = 0;
 	if (unlikely(!me.listed))
 		enlist();
 	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
 	__atomic_store_n(&me.fd, fd, __ATOMIC_RELEASE);
+	me.deferred = &d;
+	__asm__ volatile("" ::: "memory");
 	r = kvmless_ioctl(fd, request, arg);
+	__asm__ volatile("" ::: "memory");
+	me.deferred = NULL;
 	__atomic_store_n(&me.fd, -1, __ATOMIC_RELEASE);
 	if (unlikely(type != PTHREAD_CANCEL_DEFERRED))
 		pthread_setcanceltype(type, NULL);
+	if (unlikely(d.noted))
+		deliver(&d);
 	return r;
 }
 

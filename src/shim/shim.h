@@ -12,10 +12,12 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <ucontext.h>
 
 #include "base/types.h"
 
@@ -53,10 +55,10 @@ enum node node_find(int dir, const char *path, char *param);
 int param_file_open(const char *name, int flags);
 FILE *param_file_fopen(const char *name, const char *mode);
 bool param_file_writable(const char *name);
-/* A write to @fd, if it was opened for writing here: false if not. */
+/* A write to @fd, if it is such a file, open for writing: false if not. */
 bool param_file_write(int fd, const void *buf, size_t n, ssize_t *result);
-void param_file_closed(int fd);
-void param_forked(void);
+/* @fd is about to go: what has been written into the file past us counts. Keeps errno. */
+void param_file_closing(int fd);
 
 /* ---- signal.c ---- */
 
@@ -69,6 +71,11 @@ void signal_forked(void);
 int run_ioctl(int fd, unsigned long request, unsigned long arg);
 /* A handler of the program has run in this thread. Async-signal-safe. */
 void run_signalled(void);
+/*
+ * In KVM_RUN: its thread is got out, and @sig comes again, with the same information, when KVM_RUN
+ * has ended. False: not in KVM_RUN, or the signal must be handled now. Async-signal-safe.
+ */
+bool run_defer(int sig, const siginfo_t *si, void *ucontext);
 
 /* ---- cpuid.c ---- */
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The program's signal handlers run behind one of ours. In the kernel KVM_RUN ends with EINTR when
- * a signal is handled in its thread, and programs rely on it; so ours calls the program's, then
- * gets the thread's vCPU out. SIGSEGV and SIGBUS first go to those who guard accesses of our own
- * (base/guard.h), SIGILL to cpuid.c.
+ * a signal is handled in its thread, and programs rely on it; so ours gets the thread's vCPU out,
+ * and the program's handler runs when KVM_RUN has ended. SIGSEGV and SIGBUS first go to those who
+ * guard accesses of our own (base/guard.h), SIGILL to cpuid.c.
  *
  * What the program set is in acts[], what the kernel has is our handler with the program's flags.
  * Before the program opens /dev/kvm nothing of this is in place, unless cpuid.c needs SIGILL.
@@ -48,13 +48,30 @@ static void call_with_mask(handler_fn *fn, int sig, siginfo_t *si, void *uc)
 
 	if (!(acts[sig].sa_flags & SA_NODEFER))
 		sigaddset(&block, sig);
-	pthread_sigmask(SIG_BLOCK, &block, &old);
+	real_pthread_sigmask(SIG_BLOCK, &block, &old);
 	fn(sig, si, uc);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	real_pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+/* Not what an instruction has raised, nor what the kernel would end the program by when it comes
+ * again. */
+static bool may_wait(int sig, const siginfo_t *si)
+{
+	bool raised = si->si_code > 0 &&
+		      (sig == SIGILL || sig == SIGFPE || sig == SIGTRAP || sig == SIGSYS);
+
+	return !is_fault(sig) && !raised && !(acts[sig].sa_flags & SA_RESETHAND);
+}
+
+/* Are the two signals of our own faults open once the handler that has @ucontext is over? */
+static bool open_behind(const ucontext_t *uc)
+{
+	return !sigismember(&uc->uc_sigmask, SIGSEGV) && !sigismember(&uc->uc_sigmask, SIGBUS);
 }
 
 static void on_signal(int sig, siginfo_t *si, void *uc)
 {
+	bool open = guard_known_open();
 	int saved = errno;
 	handler_fn *fn;
 
@@ -62,6 +79,8 @@ static void on_signal(int sig, siginfo_t *si, void *uc)
 		return;
 	if (is_fault(sig))
 		guard_dispatch(sig, si, uc);
+	/* The kernel has changed the mask for this handler; it may jump. */
+	guard_mask_changes();
 	fn = handler_of(sig);
 	if (!is_function(fn)) {
 		/* The default, at the next fault or now; nobody may ignore a fault. */
@@ -73,6 +92,8 @@ static void on_signal(int sig, siginfo_t *si, void *uc)
 			if (sent)
 				syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), sig, si);
 		}
+	} else if (may_wait(sig, si) && run_defer(sig, si, uc)) {
+		;
 	} else {
 		/* The kernel has reset its own action too, but for faults. */
 		if (acts[sig].sa_flags & SA_RESETHAND)
@@ -86,6 +107,10 @@ static void on_signal(int sig, siginfo_t *si, void *uc)
 		saved = errno;
 		run_signalled();
 	}
+	/* What an ioctl of the handler has found was the handler's. */
+	guard_mask_changes();
+	if (open && open_behind(uc))
+		guard_found_open();
 	errno = saved;
 }
 
@@ -149,6 +174,7 @@ void signal_activate(void)
 	}
 	pthread_mutex_unlock(&lock);
 	guard_set_managed();
+	guard_masks_seen();
 }
 
 static int do_sigaction(int sig, const struct sigaction *act, struct sigaction *old)
@@ -247,3 +273,47 @@ __export sighandler_t sigset(int sig, sighandler_t fn)
 	pthread_sigmask(SIG_UNBLOCK, &one, &old);
 	return sigismember(&old, sig) ? SIG_HOLD : before;
 }
+
+int sigignore(int sig);
+
+__export int sigignore(int sig)
+{
+	return simple(sig, SIG_IGN, 0) == SIG_ERR ? -1 : 0;
+}
+
+/* ---- Masks ------------------------------------------------------------------------------------
+ */
+
+/*
+ * Whatever may change the thread's mask: kvmless_ioctl has to ask for it again then. Jumps restore
+ * masks, too.
+ */
+#define CHANGES(name, params, args)      \
+	int name params;                 \
+	__export int name params         \
+	{                                \
+		guard_mask_changes();    \
+		return real_##name args; \
+	}
+
+CHANGES(sigprocmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old))
+CHANGES(pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old))
+CHANGES(sigblock, (int mask), (mask))
+CHANGES(sigsetmask, (int mask), (mask))
+CHANGES(sighold, (int sig), (sig))
+CHANGES(setcontext, (const ucontext_t *to), (to))
+CHANGES(swapcontext, (ucontext_t * from, const ucontext_t *to), (from, to))
+
+#define JUMPS(name)                                                         \
+	__noreturn void name(struct __jmp_buf_tag env[1], int val);         \
+	__export __noreturn void name(struct __jmp_buf_tag env[1], int val) \
+	{                                                                   \
+		guard_mask_changes();                                       \
+		real_##name(env, val);                                      \
+		__builtin_unreachable();                                    \
+	}
+
+JUMPS(longjmp)
+JUMPS(_longjmp)
+JUMPS(siglongjmp)
+JUMPS(__longjmp_chk)

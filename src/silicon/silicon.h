@@ -43,9 +43,11 @@ struct sil_config {
 	enum sil_vendor vendor;
 	enum sil_engine engine;
 	u32 tsc_khz;
-	u32 code_cache_mb; /* room for translated code; 0: 64 */
-	bool tlb_sticky;   /* entries live as long as the architecture allows */
-	bool exact_stops;  /* sil_cpu_stop_at is going to be used: costs the translator its links */
+	u32 code_cache_mb;   /* room for translated code; 0: 16 */
+	u32 translate_after; /* executions by the interpreter before code is translated */
+	bool tlb_sticky;     /* entries live as long as the architecture allows */
+	bool tsc_native;     /* host->tsc is the host's RDTSC, so it may be used as well */
+	bool exact_stops; /* sil_cpu_stop_at is going to be used: costs the translator its links */
 	const struct sil_host *host;
 	void *host_opaque;
 };
@@ -118,6 +120,24 @@ enum sil_vmx sil_vmptrld(struct sil_cpu *cpu, void *vmcs);
 void *sil_vmptrst(struct sil_cpu *cpu); /* NULL if none is current */
 enum sil_vmx sil_vmread(struct sil_cpu *cpu, u32 field, u64 *val);
 enum sil_vmx sil_vmwrite(struct sil_cpu *cpu, u32 field, u64 val);
+/*
+ * Fields that are read or written together: each is one VMREAD or VMWRITE, in this order, only that
+ * where they are has been looked up once. A VMCS must be current.
+ */
+#define SIL_VMCS_LIST 48
+struct sil_vmcs_list {
+	unsigned n;
+	struct {
+		u32 field, topics;
+		u16 offset;
+		u8 size, base;
+	} item[SIL_VMCS_LIST];
+};
+/* False if there are too many, or one does not exist or is the high half of another. */
+bool sil_vmcs_list(const struct sil_machine *m, const u32 *fields, unsigned n,
+		   struct sil_vmcs_list *l);
+void sil_vmread_list(struct sil_cpu *cpu, const struct sil_vmcs_list *l, u64 *val);
+void sil_vmwrite_list(struct sil_cpu *cpu, const struct sil_vmcs_list *l, const u64 *val);
 /*
  * Enter the guest and come back at the next VM exit, whose information is in the VMCS. On failure
  * (VMfail, or exit reason with bit 31) sil_last_failure says which check refused.

@@ -268,7 +268,7 @@ static const struct check_row rows[] = {
 #include "spec/check.def"
 };
 
-#define NTOPICS 16
+#define NTOPICS 18
 #define NWORDS	4
 static_assert(ARRAY_SIZE(rows) <= NWORDS * 64, "more rows than the sets have bits");
 static_assert(T_ALL == BITS(NTOPICS - 1, 0), "enum check_topic");
@@ -309,6 +309,59 @@ static __noinline void make_sets(void)
 	atomic_store_explicit(&sets_ready, true, memory_order_release);
 }
 
+/* A context in which one field has another value. */
+struct changed {
+	ctx *c;
+	u32 field;
+	u64 value;
+};
+
+static u64 read_changed(const void *vmcs, u32 field)
+{
+	const struct changed *x = vmcs;
+
+	return field == x->field ? x->value : x->c->read(x->c->vmcs, field);
+}
+
+/* Words of single bits, whose rows look at nothing but fields. */
+static bool is_bits(u32 field)
+{
+	switch ((enum vmcs_field)field) {
+	case PIN_BASED_VM_EXEC_CONTROL:
+	case CPU_BASED_VM_EXEC_CONTROL:
+	case SECONDARY_VM_EXEC_CONTROL:
+	case VM_EXIT_CONTROLS:
+	case VM_ENTRY_CONTROLS:
+	case GUEST_CR0:
+	case GUEST_CR4:
+	case GUEST_RFLAGS:
+	case GUEST_IA32_EFER:
+	case GUEST_INTERRUPTIBILITY_INFO:
+	case HOST_CR0:
+	case HOST_CR4:
+	case HOST_IA32_EFER: return true;
+	default: return false;
+	}
+}
+
+static __cold u64 find_fixes(const struct check_row *r, ctx *c)
+{
+	struct changed x = {c, r->field, 0};
+	struct check_ctx with = *c;
+	u64 fixes = 0, value = F(r->field);
+
+	if (!is_bits(r->field))
+		return 0;
+	with.read = read_changed;
+	with.vmcs = &x;
+	for (unsigned bit = 0; bit < 64; bit++) {
+		x.value = value ^ BIT(bit);
+		if (r->ok(&with))
+			fixes |= BIT(bit);
+	}
+	return fixes;
+}
+
 static __cold void fill_failure(const struct check_row *r, ctx *c, struct check_failure *f)
 {
 	*f = (struct check_failure){
@@ -318,6 +371,7 @@ static __cold void fill_failure(const struct check_row *r, ctx *c, struct check_
 		.group = r->group,
 		.field = r->field,
 		.value = F(r->field),
+		.fixes = find_fixes(r, c),
 		.qualification = r->qualification,
 		.insn_error = r->group == CHECK_CONTROLS ? VMXERR_ENTRY_INVALID_CONTROL_FIELD
 			      : r->group == CHECK_HOST	 ? VMXERR_ENTRY_INVALID_HOST_STATE_FIELD
@@ -371,17 +425,42 @@ const char *vmcs_field_name(u32 field)
 	}
 }
 
+/* "; it does with bit 7 = 0 or bit 1 = 1" */
+static void fixes_text(const struct check_failure *f, char *buf, size_t n)
+{
+	int len = 0;
+
+	buf[0] = 0;
+	/* Where any change will do, no bit is to blame. */
+	if (!f->fixes || __builtin_popcountll(f->fixes) > 4)
+		return;
+	for (u64 w = f->fixes; w && (size_t)len < n; w &= w - 1) {
+		unsigned bit = (unsigned)__builtin_ctzll(w);
+
+		len += snprintf(buf + len, n - (size_t)len, "%s bit %u = %u",
+				len ? " or" : "; it does with", bit, !(f->value >> bit & 1));
+	}
+}
+
+/* Sections of other books than Intel's begin with the book's name. */
+static const char *book(const struct check_failure *f)
+{
+	return f->section[0] >= '0' && f->section[0] <= '9' ? "SDM vol. 3C, " : "";
+}
+
 int check_explain(const struct check_failure *f, char *buf, size_t n)
 {
+	char fixes[96];
 	const char *name = f->field == ~0u ? NULL : vmcs_field_name(f->field);
 	static const char *const what[CHECK_NGROUPS] = {"control", "host state", "guest state"};
 
 	if (!name)
-		return snprintf(buf, n, "operand 0x%" PRIx64 "; must hold: %s; SDM vol. 3C, %s",
-				f->value, f->rule, f->section);
-	return snprintf(buf, n, "%s: %s %s = 0x%" PRIx64 "; must hold: %s; SDM vol. 3C, %s", f->id,
+		return snprintf(buf, n, "operand 0x%" PRIx64 "; must hold: %s; %s%s", f->value,
+				f->rule, book(f), f->section);
+	fixes_text(f, fixes, sizeof(fixes));
+	return snprintf(buf, n, "%s: %s %s = 0x%" PRIx64 "; must hold: %s%s; %s%s", f->id,
 			f->group < CHECK_NGROUPS ? what[f->group] : "operand", name, f->value,
-			f->rule, f->section);
+			f->rule, fixes, book(f), f->section);
 }
 
 u32 check_topic(u32 field)

@@ -10,6 +10,8 @@
 
 #include "base/bits.h"
 #include "base/types.h"
+#include "spec/vmcs.h"
+#include "spec/vmx.h"
 
 enum check_group {
 	CHECK_CONTROLS, /* 27.2.1: VMfailValid, error 7 */
@@ -76,6 +78,7 @@ struct check_failure {
 	enum check_group group;
 	u32 field;	   /* encoding of the field to blame */
 	u64 value;	   /* what it held */
+	u64 fixes;	   /* each of these bits of it, changed alone, makes the row hold */
 	u32 qualification; /* enum vm_entry_failure_code for CHECK_GUEST */
 	u32 insn_error;	   /* VM-instruction error, for failures outside the groups */
 };
@@ -100,11 +103,44 @@ enum check_topic {
 	T_PDPTE = BIT(12),
 	T_WINDOW = BIT(13), /* only the two window-exiting bits of the primary controls */
 	T_VM = BIT(14),	    /* RFLAGS.VM */
-	T_ALWAYS = BIT(15), /* memory, which changes without a VMWRITE */
-	T_ALL = BITS(15, 0),
+	/* What memory has, which changes without a VMWRITE: check_memory_topics. */
+	T_VTPR = BIT(15),
+	T_LINKED = BIT(16),
+	T_PDPTE_MEMORY = BIT(17),
+	T_MEMORY = BITS(17, 15),
+	T_ALL = BITS(17, 0),
 };
 /* The topics of a field: what a VMWRITE of it makes doubtful. 0 for exit information. */
 u32 check_topic(u32 field);
+
+/*
+ * Those of the field's @topics that a write doubts which changes these bits. What entries and
+ * injections write each time changes little that a row looks at.
+ */
+static inline u32 check_narrow(u32 field, u64 changed, u32 topics)
+{
+	const u64 windows = CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING;
+	const u64 arithmetic = BITS(11, 10) | BITS(7, 6) | BIT(4) | BIT(2) | BIT(0);
+
+	switch (field) {
+	case CPU_BASED_VM_EXEC_CONTROL: return changed & ~windows ? topics : T_WINDOW;
+	case GUEST_RFLAGS:
+		if (!(changed & ~arithmetic))
+			return 0;
+		return changed & BIT(17) /* VM */ ? topics : topics & ~T_VM;
+	/* Rows ask whether it is canonical and whether it has 32 bits. */
+	case GUEST_RIP: return changed >> 31 ? topics : 0;
+	default: return topics;
+	}
+}
+
+/* Which of T_MEMORY takes part in an entry with these controls and fields. */
+static inline u32 check_memory_topics(u32 cpu1, u32 cpu2, u64 tpr_threshold, u64 link)
+{
+	return ((cpu1 & CPU_BASED_TPR_SHADOW) && (tpr_threshold & 0xf) ? T_VTPR : 0) |
+	       (link != ~0ull ? T_LINKED : 0) |
+	       (cpu2 & SECONDARY_EXEC_ENABLE_EPT ? 0 : T_PDPTE_MEMORY);
+}
 
 /* Runs the group's rows in order. True if all hold; else *@f tells the first that does not. */
 bool check_run(enum check_group group, const struct check_ctx *ctx, struct check_failure *f);

@@ -180,6 +180,8 @@ enum vm_entry_failure_code {
 #define EPT_VIOLATION_GVA_WRITABLE BIT(10)
 #define EPT_VIOLATION_GVA_NX	   BIT(11)
 #define EPT_VIOLATION_NMI_UNBLOCK  BIT(12)
+/* Of an instruction timeout (exit reason 75). */
+#define NOTIFY_VM_CONTEXT_INVALID BIT(0)
 
 /* IA32_VMX_EPT_VPID_CAP, A.10 */
 #define VMX_EPT_EXECUTE_ONLY	    BIT(0)

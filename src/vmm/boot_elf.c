@@ -142,10 +142,10 @@ static int load_segments(struct vmm *vmm, const u8 *img, size_t size, struct elf
 	return info->end ? 0 : bad(vmm, "nothing to load in it");
 }
 
-static int put_cmdline(struct vmm *vmm)
+static int put_cmdline(struct vmm *vmm, const char *append)
 {
-	const char *append = vmm->opt->append ? vmm->opt->append : "";
-
+	if (vmm->opt->append)
+		append = vmm->opt->append;
 	if (strlen(append) >= BOOT_CMDLINE_MAX)
 		return bad(vmm, "the command line is too long");
 	strcpy(vmm_mem(vmm, BOOT_CMDLINE, BOOT_CMDLINE_MAX), append);
@@ -192,7 +192,7 @@ int boot_elf(struct vmm *vmm, struct boot_state *bs, const u8 *img, size_t size)
 	u8 *bp;
 	int r = load_segments(vmm, img, size, &info);
 
-	if (r || (r = put_cmdline(vmm)))
+	if (r || (r = put_cmdline(vmm, VMM_LINUX_APPEND)))
 		return r;
 	if (info.pvh)
 		return boot_pvh(vmm, bs, &info);
@@ -288,7 +288,7 @@ int boot_multiboot(struct vmm *vmm, struct boot_state *bs, const u8 *img, size_t
 	u64 addr, len;
 	int r = multiboot_image(vmm, img, size, header, &info);
 
-	if (r || (r = put_cmdline(vmm)))
+	if (r || (r = put_cmdline(vmm, "")))
 		return r;
 	r = boot_load_initrd(vmm, info.end, 0x80000000, &addr, &len);
 	if (r)

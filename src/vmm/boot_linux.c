@@ -63,7 +63,7 @@ static void read_version(struct boot_state *bs, const u8 *img, size_t size)
 int boot_bzimage(struct vmm *vmm, struct boot_state *bs, const u8 *img, size_t size)
 {
 	size_t setup = ((img[H_SETUP_SECTS] ? img[H_SETUP_SECTS] : 4) + 1) * 512ul, n;
-	const char *append = vmm->opt->append ? vmm->opt->append : "";
+	const char *append = vmm->opt->append ? vmm->opt->append : VMM_LINUX_APPEND;
 	u64 initrd, initrd_size, end;
 	u32 init_size;
 	u8 *bp;

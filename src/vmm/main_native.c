@@ -11,7 +11,7 @@ static void help(FILE *f)
 		"usage: kvmless-vmm [options] KERNEL\n"
 		"Boots a Linux, PVH or multiboot kernel on /dev/kvm.\n"
 		"%s"
-		"Example: kvmless-vmm --cpus 2 --initrd initrd.img --append console=ttyS0 vmlinuz\n"
+		"Example: kvmless-vmm --cpus 2 --initrd initrd.img vmlinuz\n"
 		"The console is on the terminal; Ctrl-A x quits.\n",
 		vmm_options_help);
 }

@@ -10,9 +10,10 @@ const char vmm_options_help[] =
 	"  --cpus N          processors, 1 to 255 (default 1)\n"
 	"  --memory SIZE     guest memory, e.g. 512M or 2G (default 512M, at least 16M)\n"
 	"  --initrd FILE     initial RAM disk\n"
-	"  --append TEXT     kernel command line\n"
+	"  --append TEXT     kernel command line (Linux's default: " VMM_LINUX_APPEND ")\n"
 	"  --disk FILE       a virtio disk over a file; may be given up to 8 times\n"
 	"  --phys-bits N     physical-address bits in CPUID, 36 to 52 (default: all KVM offers)\n"
+	"  --hyperv          Hyper-V's interface in the place of KVM's, with enlightened VMCSs\n"
 	"  --timeout SECONDS end with status 124 if the guest still runs then\n"
 	"  --quiet           print nothing of our own except errors\n";
 
@@ -111,6 +112,10 @@ int vmm_parse_option(struct vmm_options *opt, const char *prog, int argc, char *
 
 	if (!strcmp(arg, "--quiet")) {
 		opt->quiet = true;
+		return 1;
+	}
+	if (!strcmp(arg, "--hyperv")) {
+		opt->hyperv = true;
 		return 1;
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(with_value); i++) {

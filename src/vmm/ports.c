@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Port and MMIO dispatch, and the devices that are a few registers: RTC, i8042, ACPI power. */
+/* Port and MMIO dispatch, and the devices that are a few registers: RTC, i8042, ACPI power, PCI. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -72,6 +72,33 @@ static u16 pm1_io(struct vmm *vmm, u16 port, bool write, u16 v)
 	return 0xffff;
 }
 
+/*
+ * PCI configuration mechanism 1 (PCI 3.0, 3.2.2.3.2) and on its bus a host bridge that nothing is
+ * behind: a kernel that finds no mechanism at all reports an error. 0xcf8 is the address register
+ * for accesses of 32 bits; 0xcf9 is another register.
+ */
+static bool pci_port(struct vmm *vmm, u16 port, bool write, unsigned size, u8 *data)
+{
+	static const u32 host_bridge[] = {0x0d578086, 0, 0x06000000};
+	u32 v = ~0u, reg = vmm->pci_address & 0xfc;
+
+	if (port == 0xcf8 && size == 4) {
+		if (write)
+			memcpy(&vmm->pci_address, data, 4);
+		vmm->pci_address &= ~0x7f000003u;
+		v = vmm->pci_address;
+	} else if (port >= 0xcfc && port + size <= 0xd00) {
+		if ((vmm->pci_address & 0x80ffff00u) == 0x80000000u)
+			v = reg < sizeof(host_bridge) ? host_bridge[reg / 4] : 0;
+		v >>= 8 * (port - 0xcfc);
+	} else {
+		return false;
+	}
+	if (!write)
+		memcpy(data, &v, size);
+	return true;
+}
+
 static bool wide_port(struct vmm *vmm, u16 port, bool write, unsigned size, u8 *data)
 {
 	u16 v = 0;
@@ -131,7 +158,7 @@ static void byte_port(struct vmm *vmm, u16 port, bool write, u8 *v)
 
 void ports_io(struct vmm *vmm, u16 port, bool write, unsigned size, u8 *data)
 {
-	if (wide_port(vmm, port, write, size, data))
+	if (wide_port(vmm, port, write, size, data) || pci_port(vmm, port, write, size, data))
 		return;
 	if (port == 0xf4 && write) {
 		vmm_stop(vmm, data[0]);

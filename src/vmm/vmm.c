@@ -173,6 +173,48 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
+/*
+ * What KVM can do of Hyper-V's interface takes the place of its own leaves. Kernels want to see
+ * Microsoft's name.
+ */
+static int set_hyperv_cpuid(struct vmm *vmm, struct vmm_vcpu *v, struct kvm_cpuid2 *c, u32 max)
+{
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_HYPERV_ENLIGHTENED_VMCS};
+	struct kvm_cpuid2 *hv = calloc(1, sizeof(*hv) + max * sizeof(hv->entries[0]));
+	u16 version;
+	u32 n = 0;
+	int r = -1;
+
+	if (!hv)
+		return -1;
+	cap.args[0] = (u64)&version;
+	if (vmm->sys->ioctl(vmm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_HYPERV_ENLIGHTENED_VMCS) >
+		    0 &&
+	    vmm->sys->ioctl(v->fd, KVM_ENABLE_CAP, (unsigned long)&cap))
+		goto out;
+	hv->nent = max;
+	r = vmm->sys->ioctl(v->fd, KVM_GET_SUPPORTED_HV_CPUID, (unsigned long)hv);
+	if (r)
+		goto out;
+	for (u32 i = 0; i < c->nent; i++)
+		if (c->entries[i].function >> 28 != 4)
+			c->entries[n++] = c->entries[i];
+	for (u32 i = 0; i < hv->nent && n < max; i++) {
+		struct kvm_cpuid_entry2 *e = &c->entries[n++];
+
+		*e = hv->entries[i];
+		if (e->function == 0x40000000) {
+			memcpy(&e->ebx, "Micr", 4);
+			memcpy(&e->ecx, "osof", 4);
+			memcpy(&e->edx, "t Hv", 4);
+		}
+	}
+	c->nent = n;
+out:
+	free(hv);
+	return r;
+}
+
 static int set_cpuid(struct vmm *vmm, struct vmm_vcpu *v)
 {
 	const unsigned max = 256;
@@ -221,6 +263,8 @@ static int set_cpuid(struct vmm *vmm, struct vmm_vcpu *v)
 				.ecx = 0x201,
 				.edx = v->index};
 	}
+	if (!r && vmm->opt->hyperv)
+		r = set_hyperv_cpuid(vmm, v, c, max);
 	if (!r)
 		r = vmm->sys->ioctl(v->fd, KVM_SET_CPUID2, (unsigned long)c);
 	free(c);

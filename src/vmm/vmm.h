@@ -34,6 +34,7 @@ struct vmm_options {
 	unsigned ndisks;
 	unsigned cpus;
 	unsigned phys_bits; /* 0: as KVM offers them */
+	bool hyperv;	    /* in the place of KVM's interface */
 	u64 memory;	    /* bytes */
 	unsigned timeout_s; /* 0: none */
 	bool interactive;   /* stdin is a terminal: raw mode and escape key */
@@ -59,11 +60,14 @@ enum vmm_status {
 /* Runs to the end. Messages go to stderr, the guest's console to stdout. */
 int vmm_run(const struct vmm_options *opt);
 
-/* Parses the options both programs share (--cpus, --memory, --phys-bits, --initrd, --append,
+/* Parses the options both programs share (--cpus, --memory, --phys-bits, --hyperv, --initrd,
+ * --append,
  * --disk,
  * --timeout, --quiet, KERNEL). Returns how many arguments it took at argv[0], 0 if argv[0] is not
  * ours, or -1 after printing what is wrong. */
 int vmm_parse_option(struct vmm_options *opt, const char *prog, int argc, char **argv);
+/* What Linux gets without --append. */
+#define VMM_LINUX_APPEND "console=ttyS0"
 extern const char vmm_options_help[];
 
 /* ---- Inside ---------------------------------------------------------------------------------- */
@@ -93,6 +97,7 @@ struct vmm {
 	unsigned ndisks;
 	u8 cmos_index;
 	u16 pm1_enable, pm1_status;
+	u32 pci_address;
 	u8 i8042_command, reset_control;
 	/* The end: status is set once, then everyone is kicked. */
 	pthread_mutex_t lock;

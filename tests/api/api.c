@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "api.h"
 
+#include "spec/msr.h"
+
 void set_region(int vm, u32 slot, u32 flags, u64 gpa, u64 size, void *mem)
 {
 	struct kvm_userspace_memory_region r = {.slot = slot,
@@ -23,6 +25,46 @@ void test_vm_create(struct test_vm *t, unsigned flags)
 	t->mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(t->mem, MAP_FAILED);
 	set_region(t->vm, 0, 0, 0, MEM_SIZE, t->mem);
+}
+
+void test_vmm_create(int *kvm, int *vm, const int *caps, unsigned n)
+{
+	*kvm = assert_ok(kvmless_open(O_RDWR | O_CLOEXEC));
+	assert_int_equal(io(*kvm, KVM_GET_API_VERSION, 0), KVM_API_VERSION);
+	for (unsigned i = 0; i < n; i++)
+		if (io(*kvm, KVM_CHECK_EXTENSION, caps[i]) <= 0)
+			fail_msg("capability %d", caps[i]);
+	*vm = assert_ok(io(*kvm, KVM_CREATE_VM, 0));
+}
+
+void test_vmm_chips(int vm, u32 pit_flags)
+{
+	struct kvm_pit_config pit = {.flags = pit_flags};
+
+	assert_ok(io(vm, KVM_SET_TSS_ADDR, 0xfffbd000));
+	assert_ok(io(vm, KVM_CREATE_IRQCHIP, 0));
+	assert_ok(io(vm, KVM_CREATE_PIT2, &pit));
+}
+
+const u32 test_boot_msrs[TEST_BOOT_MSRS] = {
+	MSR_IA32_SYSENTER_CS,
+	MSR_IA32_SYSENTER_ESP,
+	MSR_IA32_SYSENTER_EIP,
+	MSR_STAR,
+	MSR_CSTAR,
+	MSR_KERNEL_GS_BASE,
+	MSR_SYSCALL_MASK,
+	MSR_LSTAR,
+	MSR_IA32_TSC,
+	MSR_IA32_MISC_ENABLE,
+};
+
+void test_msrs_init(struct test_msrs *m)
+{
+	memset(m, 0, sizeof(*m));
+	m->head.nmsrs = TEST_BOOT_MSRS;
+	for (unsigned i = 0; i < TEST_BOOT_MSRS; i++)
+		m->ents[i].index = test_boot_msrs[i];
 }
 
 void test_vm_set_cpuid(int kvm, int vcpu)

@@ -20,6 +20,11 @@
 #include "kvmapi/kvmless.h"
 #include "spec/abi/kvm.h"
 
+/* Headers of arrays are followed by their entries. */
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wgnu-variable-sized-type-not-at-end"
+#endif
+
 #define io(...) kvmless_ioctl(__VA_ARGS__)
 
 /* The call fails with this errno. */
@@ -80,6 +85,21 @@ unsigned test_run(struct test_vm *t);
 /* Runs to the next HLT; fails on any other exit. */
 void test_run_to_hlt(struct test_vm *t);
 const char *test_exit_name(unsigned reason);
+
+/*
+ * As small VMMs begin: opens /dev/kvm and checks the version and @n capabilities, makes a VM and in
+ * it KVM_SET_TSS_ADDR, the interrupt controllers and an 8254.
+ */
+void test_vmm_create(int *kvm, int *vm, const int *caps, unsigned n);
+void test_vmm_chips(int vm, u32 pit_flags);
+/* The MSRs that such VMMs give a new vCPU, and save of it. */
+#define TEST_BOOT_MSRS 10
+extern const u32 test_boot_msrs[TEST_BOOT_MSRS];
+struct test_msrs {
+	struct kvm_msrs head;
+	struct kvm_msr_entry ents[TEST_BOOT_MSRS];
+};
+void test_msrs_init(struct test_msrs *m);
 
 void set_region(int vm, u32 slot, u32 flags, u64 gpa, u64 size, void *mem);
 

@@ -2,6 +2,7 @@
 /* irqfd, ioeventfd, coalesced MMIO and ports, the in-kernel chips as the guest meets them. */
 #include "api.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -226,13 +227,13 @@ static void test_irqfd(void **state)
 }
 
 /* The 8254 ticks by itself: KVM_RUN sleeps in HLT and comes back with the tick's port access. */
-static void test_pit(void **state)
+/* 11 ticks of 10 ms, in ms. Ticks that a busy machine has missed are made up for. */
+static long pit_ticks(void)
 {
 	struct kvm_pit_config cfg = {0};
 	struct kvm_pit_state2 ps;
 	struct timespec a, b;
 	struct test_vm t;
-	long ms;
 
 	pic_guest(&t);
 	assert_ok(io(t.vm, KVM_CREATE_PIT2, &cfg));
@@ -240,15 +241,26 @@ static void test_pit(void **state)
 	ps.channels[0].mode = 2;
 	ps.channels[0].count = 11932; /* 10 ms */
 	ps.channels[0].gate = 1;
-	assert_ok(io(t.vm, KVM_SET_PIT2, &ps));
-	expect_irq(&t);
 	clock_gettime(CLOCK_MONOTONIC, &a);
-	for (int i = 0; i < 10; i++)
+	assert_ok(io(t.vm, KVM_SET_PIT2, &ps));
+	for (int i = 0; i < 11; i++)
 		expect_irq(&t);
 	clock_gettime(CLOCK_MONOTONIC, &b);
-	ms = (b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000;
-	assert_in_range(ms, 60, 400);
 	test_vm_destroy(&t);
+	return (b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000;
+}
+
+static void test_pit(void **state)
+{
+	long ms, least = LONG_MAX;
+
+	/* Never early; on a busy machine not always in time. */
+	for (int i = 0; i < 10 && least > 200; i++) {
+		ms = pit_ticks();
+		assert_true(ms >= 105);
+		least = ms < least ? ms : least;
+	}
+	assert_in_range(least, 105, 200);
 }
 
 static void test_split_irqchip(void **state)

@@ -5,8 +5,6 @@
  */
 #include "api.h"
 
-#include "spec/msr.h"
-
 GUEST(letters, ".code64\n"
 	       "	mov $0x1122334455667788, %rcx\n"
 	       "	movq %rcx, %xmm3\n"
@@ -24,28 +22,12 @@ GUEST(letters, ".code64\n"
 	       "	out %al, $0x64\n"
 	       "2:	ud2");
 
-static const u32 msr_index[] = {
-	MSR_IA32_SYSENTER_CS,
-	MSR_IA32_SYSENTER_ESP,
-	MSR_IA32_SYSENTER_EIP,
-	MSR_STAR,
-	MSR_CSTAR,
-	MSR_KERNEL_GS_BASE,
-	MSR_SYSCALL_MASK,
-	MSR_LSTAR,
-	MSR_IA32_TSC,
-	MSR_IA32_MISC_ENABLE,
-};
-
 struct snapshot {
 	struct {
 		struct kvm_cpuid2 head;
 		struct kvm_cpuid_entry2 ents[256];
 	} cpuid;
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry ents[ARRAY_SIZE(msr_index)];
-	} msrs;
+	struct test_msrs msrs;
 	struct kvm_mp_state mp;
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
@@ -69,23 +51,15 @@ static void create(struct test_vm *t)
 		KVM_CAP_DEBUGREGS,    KVM_CAP_MP_STATE,	 KVM_CAP_VCPU_EVENTS, KVM_CAP_XCRS,
 		KVM_CAP_XSAVE,	      KVM_CAP_EXT_CPUID,
 	};
-	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 
 	memset(t, 0, sizeof(*t));
-	t->kvm = assert_ok(kvmless_open(O_RDWR | O_CLOEXEC));
-	assert_int_equal(io(t->kvm, KVM_GET_API_VERSION, 0), KVM_API_VERSION);
-	for (unsigned i = 0; i < ARRAY_SIZE(caps); i++)
-		if (io(t->kvm, KVM_CHECK_EXTENSION, caps[i]) <= 0)
-			fail_msg("capability %d", caps[i]);
-	t->vm = assert_ok(io(t->kvm, KVM_CREATE_VM, 0));
+	test_vmm_create(&t->kvm, &t->vm, caps, ARRAY_SIZE(caps));
 	assert_true(io(t->vm, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2) >=
 		    (int)sizeof(struct kvm_xsave));
 	t->mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(t->mem, MAP_FAILED);
 	set_region(t->vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, MEM_SIZE, t->mem);
-	assert_ok(io(t->vm, KVM_SET_TSS_ADDR, 0xfffbd000));
-	assert_ok(io(t->vm, KVM_CREATE_IRQCHIP, 0));
-	assert_ok(io(t->vm, KVM_CREATE_PIT2, &pit));
+	test_vmm_chips(t->vm, KVM_PIT_SPEAKER_DUMMY);
 	test_vm_add_vcpu(t);
 }
 
@@ -103,10 +77,8 @@ static void save(struct test_vm *t, struct snapshot *s)
 	s->tsc_khz = assert_ok(io(t->vcpu, KVM_GET_TSC_KHZ, 0));
 	s->cpuid.head.nent = 256;
 	assert_ok(io(t->vcpu, KVM_GET_CPUID2, &s->cpuid));
-	s->msrs.head.nmsrs = ARRAY_SIZE(msr_index);
-	for (unsigned i = 0; i < ARRAY_SIZE(msr_index); i++)
-		s->msrs.ents[i].index = msr_index[i];
-	assert_int_equal(io(t->vcpu, KVM_GET_MSRS, &s->msrs), ARRAY_SIZE(msr_index));
+	test_msrs_init(&s->msrs);
+	assert_int_equal(io(t->vcpu, KVM_GET_MSRS, &s->msrs), TEST_BOOT_MSRS);
 	assert_ok(io(t->vcpu, KVM_GET_VCPU_EVENTS, &s->events));
 	assert_ok(io(t->vm, KVM_GET_PIT2, &s->pit));
 	assert_ok(io(t->vm, KVM_GET_CLOCK, &s->clock));
@@ -127,7 +99,7 @@ static void restore(struct test_vm *t, struct snapshot *s)
 	assert_ok(io(t->vcpu, KVM_SET_XCRS, &s->xcrs));
 	assert_ok(io(t->vcpu, KVM_SET_DEBUGREGS, &s->dr));
 	assert_ok(io(t->vcpu, KVM_SET_LAPIC, &s->lapic));
-	assert_int_equal(io(t->vcpu, KVM_SET_MSRS, &s->msrs), ARRAY_SIZE(msr_index));
+	assert_int_equal(io(t->vcpu, KVM_SET_MSRS, &s->msrs), TEST_BOOT_MSRS);
 	assert_ok(io(t->vcpu, KVM_SET_VCPU_EVENTS, &s->events));
 	s->clock.flags = 0;
 	assert_ok(io(t->vm, KVM_SET_PIT2, &s->pit));

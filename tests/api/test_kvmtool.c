@@ -12,8 +12,6 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
-#include "spec/msr.h"
-
 #define NVCPUS	 2
 #define RAM	 0x100000ul
 #define RING_GPA RAM /* coalesced; the page after it is not */
@@ -162,26 +160,11 @@ static void on_pause_signal(int sig)
 
 static void vcpu_setup(struct vcpu *v)
 {
-	static const u32 msr[] = {
-		MSR_IA32_SYSENTER_CS,
-		MSR_IA32_SYSENTER_ESP,
-		MSR_IA32_SYSENTER_EIP,
-		MSR_STAR,
-		MSR_CSTAR,
-		MSR_KERNEL_GS_BASE,
-		MSR_SYSCALL_MASK,
-		MSR_LSTAR,
-		MSR_IA32_TSC,
-		MSR_IA32_MISC_ENABLE,
-	};
 	struct kvm_regs regs = {.rflags = 2, .rsp = 0x8000, .rbp = 0x8000};
 	struct kvm_fpu fpu = {.fcw = 0x37f, .mxcsr = 0x1f80};
 	struct kvm_lapic_state lapic;
 	struct kvm_sregs s;
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry ents[ARRAY_SIZE(msr)];
-	} msrs = {.head.nmsrs = ARRAY_SIZE(msr)};
+	struct test_msrs msrs;
 
 	test_vm_set_cpuid(v->m->kvm, v->fd);
 	CHECK(!io(v->fd, KVM_GET_SREGS, &s));
@@ -192,10 +175,9 @@ static void vcpu_setup(struct vcpu *v)
 	CHECK(!io(v->fd, KVM_SET_SREGS, &s));
 	CHECK(!io(v->fd, KVM_SET_REGS, &regs));
 	CHECK(!io(v->fd, KVM_SET_FPU, &fpu));
-	for (unsigned i = 0; i < ARRAY_SIZE(msr); i++)
-		msrs.ents[i].index = msr[i];
-	msrs.ents[ARRAY_SIZE(msr) - 1].data = 1; /* fast strings */
-	CHECK(io(v->fd, KVM_SET_MSRS, &msrs) == ARRAY_SIZE(msr));
+	test_msrs_init(&msrs);
+	msrs.ents[TEST_BOOT_MSRS - 1].data = 1; /* fast strings */
+	CHECK(io(v->fd, KVM_SET_MSRS, &msrs) == TEST_BOOT_MSRS);
 	/* LINT0 is the 8259's, LINT1 the NMI's. */
 	CHECK(!io(v->fd, KVM_GET_LAPIC, &lapic));
 	*(u32 *)(lapic.regs + 0x350) = 0x700;
@@ -306,16 +288,13 @@ static void *device_thread(void *opaque)
 
 /* ---- The machine ---- */
 
+static const int caps[] = {
+	KVM_CAP_SET_TSS_ADDR, KVM_CAP_PIT2, KVM_CAP_USER_MEMORY, KVM_CAP_IRQ_ROUTING,
+	KVM_CAP_IRQCHIP,      KVM_CAP_HLT,  KVM_CAP_EXT_CPUID,	 KVM_CAP_IRQ_INJECT_STATUS,
+};
+
 static void require(struct machine *m)
 {
-	static const int caps[] = {
-		KVM_CAP_SET_TSS_ADDR, KVM_CAP_PIT2, KVM_CAP_USER_MEMORY, KVM_CAP_IRQ_ROUTING,
-		KVM_CAP_IRQCHIP,      KVM_CAP_HLT,  KVM_CAP_EXT_CPUID,	 KVM_CAP_IRQ_INJECT_STATUS,
-	};
-
-	for (unsigned i = 0; i < ARRAY_SIZE(caps); i++)
-		if (io(m->kvm, KVM_CHECK_EXTENSION, caps[i]) <= 0)
-			fail_msg("capability %d", caps[i]);
 	m->ring_page = (unsigned)io(m->kvm, KVM_CHECK_EXTENSION, KVM_CAP_COALESCED_MMIO);
 	assert_true(m->ring_page > 0);
 	assert_true(io(m->kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS) >= NVCPUS);
@@ -362,20 +341,15 @@ static const struct kvm_coalesced_mmio_zone zone = {.addr = RING_GPA, .size = PA
 
 static void machine_create(struct machine *m)
 {
-	struct kvm_pit_config pit = {0};
 	struct kvm_ioeventfd ev;
 
 	memset(m, 0, sizeof(*m));
 	pthread_mutex_init(&m->pause_lock, NULL);
 	signal(SIGRTMIN, on_exit_signal);
 	signal(SIGRTMIN + 1, on_pause_signal);
-	m->kvm = assert_ok(kvmless_open(O_RDWR));
-	assert_int_equal(io(m->kvm, KVM_GET_API_VERSION, 0), KVM_API_VERSION);
-	m->vm = assert_ok(io(m->kvm, KVM_CREATE_VM, 0));
+	test_vmm_create(&m->kvm, &m->vm, caps, ARRAY_SIZE(caps));
 	require(m);
-	assert_ok(io(m->vm, KVM_SET_TSS_ADDR, 0xfffbd000));
-	assert_ok(io(m->vm, KVM_CREATE_IRQCHIP, 0));
-	assert_ok(io(m->vm, KVM_CREATE_PIT2, &pit));
+	test_vmm_chips(m->vm, 0);
 	m->ram = mmap(NULL, RAM, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	assert_ptr_not_equal(m->ram, MAP_FAILED);

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Good and bad arguments of requests that few programs use: machine checks, SMIs, the shared TPR,
- * guest_memfd, memory attributes, pre-faulting, nested state. As Linux 6.12 answers them.
+ * guest_memfd, memory attributes, pre-faulting, nested state, VMX capabilities. As Linux 6.12
+ * answers them.
  */
 #include "api.h"
 
 #include <stddef.h>
+
+#include "spec/msr.h"
+#include "spec/vmx.h"
 
 static struct test_vm t, bare; /* bare: no interrupt controllers */
 
@@ -25,15 +29,21 @@ static int teardown(void **state)
 	return 0;
 }
 
-static u64 get_msr(u32 index)
+/* @fd: /dev/kvm's or a vCPU's. */
+static u64 get_msr_of(int fd, u32 index)
 {
 	struct {
 		struct kvm_msrs head;
 		struct kvm_msr_entry entry;
 	} m = {.head.nmsrs = 1, .entry.index = index};
 
-	assert_int_equal(io(t.vcpu, KVM_GET_MSRS, &m), 1);
+	assert_int_equal(io(fd, KVM_GET_MSRS, &m), 1);
 	return m.entry.data;
+}
+
+static u64 get_msr(u32 index)
+{
+	return get_msr_of(t.vcpu, index);
 }
 
 static void test_mce(void **state)
@@ -179,12 +189,47 @@ static void test_nested_state(void **state)
 	assert_errno(io(t.vcpu, KVM_SET_NESTED_STATE, s), EINVAL);
 }
 
+static long set_ctls2(u64 val)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} one = {.head.nmsrs = 1, .entry = {.index = MSR_IA32_VMX_PROCBASED_CTLS2, .data = val}};
+
+	return io(t.vcpu, KVM_SET_MSRS, &one);
+}
+
+/* A VMM takes a VMX control from a vCPU, and gives it back; it cannot give what is not offered. */
+static void test_vmx_controls(void **state)
+{
+	const u64 mbec = (u64)SECONDARY_EXEC_MODE_BASED_EPT_EXEC << 32,
+		  ept = (u64)SECONDARY_EXEC_ENABLE_EPT << 32,
+		  ve = (u64)SECONDARY_EXEC_EPT_VIOLATION_VE << 32;
+	u64 offered = get_msr_of(t.kvm, MSR_IA32_VMX_PROCBASED_CTLS2);
+
+	assert_int_equal(offered & (mbec | ept | ve), mbec | ept);
+	assert_int_equal(get_msr(MSR_IA32_VMX_PROCBASED_CTLS2), offered);
+	assert_int_equal(set_ctls2(offered & ~mbec), 1);
+	assert_int_equal(get_msr(MSR_IA32_VMX_PROCBASED_CTLS2), offered & ~mbec);
+	assert_int_equal(get_msr_of(t.kvm, MSR_IA32_VMX_PROCBASED_CTLS2), offered);
+	assert_int_equal(set_ctls2(offered | ve), 0);
+	assert_int_equal(get_msr(MSR_IA32_VMX_PROCBASED_CTLS2), offered & ~mbec);
+	assert_int_equal(set_ctls2(offered), 1);
+	assert_int_equal(get_msr(MSR_IA32_VMX_PROCBASED_CTLS2), offered);
+	/* Without two-dimensional paging there is none for L1 either. */
+	assert_ok(kvmless_param_set("kvm_intel.ept", "0"));
+	assert_int_equal(get_msr_of(t.kvm, MSR_IA32_VMX_PROCBASED_CTLS2) & (mbec | ept), 0);
+	assert_ok(kvmless_param_set("kvm_intel.ept", "1"));
+	assert_int_equal(get_msr_of(t.kvm, MSR_IA32_VMX_PROCBASED_CTLS2), offered);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_mce),	  cmocka_unit_test(test_smi),
-		cmocka_unit_test(test_tpr),	  cmocka_unit_test(test_private_memory),
-		cmocka_unit_test(test_pre_fault), cmocka_unit_test(test_nested_state),
+		cmocka_unit_test(test_mce),	     cmocka_unit_test(test_smi),
+		cmocka_unit_test(test_tpr),	     cmocka_unit_test(test_private_memory),
+		cmocka_unit_test(test_pre_fault),    cmocka_unit_test(test_nested_state),
+		cmocka_unit_test(test_vmx_controls),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -27,7 +27,7 @@ def image(build, path, base, scripts, programs=(), extra=None):
     for p in programs:
         files["bin/" + os.path.basename(p)] = (os.path.abspath(os.path.join(build, p)), 0o755)
     for to, source in (extra or {}).items():
-        files[to] = (os.path.abspath(source), 0o644)
+        files[to] = (os.path.abspath(source), 0o755 if os.access(source, os.X_OK) else 0o644)
     with open(path, "wb") as out:
         with open(os.path.join(build, "guests", base), "rb") as f:
             out.write(f.read())

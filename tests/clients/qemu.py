@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 
+import grub
+
 QEMU = "qemu-system-x86_64"
 BAD = re.compile(r"Kernel panic|BUG:|Oops|WARNING: CPU|general protection|soft lockup|rcu.*stall")
 MIB = 1 << 20
@@ -183,17 +185,18 @@ def boot_disk(path, script, extra):
     return data
 
 
-def disk(tmp, options, device, names):
+def disk(tmp, options, device, names, loader=boot_disk):
     path = os.path.join(tmp, "disk")
     # devtmpfs shows the disk when the driver has found it.
     script = (f"for m in {names}; do insmod /lib/modules/$m.ko 2>/dev/null; done; "
               f"i=0; while ! [ -b {device} ] && [ $i -lt 50 ]; do sleep 0.1; i=$((i+1)); done; "
               + COPY % (device, device) + "echo done")
-    data = boot_disk(path, script, modules(names))
+    data = loader(path, script, modules(names))
     m = Machine(tmp, ["-drive", "if=none,id=d,format=raw,cache=writeback,file=" + path] + options)
     try:
         m.wait_end()
         check("\ndone" in m.log(), "the script did not run to its end: " + m.log()[-1500:])
+        check(loader == boot_disk or "GRUB loads the kernel" in m.log(), "it was not GRUB that booted")
     finally:
         m.close()
     with open(path, "rb") as f:
@@ -213,6 +216,28 @@ def disk_virtio(tmp):
 def disk_ide(tmp):
     """The oldest machine: i440FX, IDE, all interrupts from QEMU."""
     disk(tmp, ["-M", "pc,kernel-irqchip=off", "-device", "ide-hd,drive=d"], "/dev/sda", SATA)
+
+
+def grub_boot(tmp):
+    """An ordinary boot loader: real mode, its own protected mode and back for each of the BIOS' services."""
+    if not grub.available(guests):
+        print("GRUB's packages cannot be downloaded; run: apt-get update")
+        return
+
+    def loader(path, script, extra):
+        data = os.urandom(MIB)
+        grub.grub_disk(path, guests, tempfile.mkdtemp(dir=tmp), command_line(script).replace('"', "'"), extra,
+                       DATA + 8 * MIB, 64 * MIB)
+        with open(path, "r+b") as f:
+            f.seek(DATA)
+            f.write(data + bytes(MIB))
+        return data
+
+    disk(tmp, ["-M", "q35", "-device", "ide-hd,drive=d"], "/dev/sda", SATA, loader)
+    disk(tmp, ["-M", "pc", "-smp", "3", "-device", "virtio-blk-pci,drive=d"], "/dev/vda", VIRTIO, loader)
+    disk(tmp, ["-M", "q35,kernel-irqchip=split", "-smp", "2", "-device", "virtio-blk-pci,drive=d"], "/dev/vda", VIRTIO,
+         loader)
+    disk(tmp, ["-M", "q35,kernel-irqchip=off", "-device", "ide-hd,drive=d"], "/dev/sda", SATA, loader)
 
 
 # ---- Machines ----
@@ -237,14 +262,132 @@ def split_smp(tmp):
     boots(tmp, ["-M", "microvm", "-smp", "2"], expect="cpus-2")
 
 
+# What the other cases do not have.
+FEW = (("q35", "on", 3), ("pc", "on", 4), ("pc", "split", 2), ("pc", "off", 1), ("microvm", "on", 2),
+       ("microvm", "split", 4), ("microvm", "off", 1))
+
+
+def matrix(tmp):
+    """Machines, places of the interrupt controllers, numbers of processors: all with KVMLESS_MATRIX=all."""
+    every = [(machine_, chip, cpus) for machine_ in ("q35", "pc", "microvm") for chip in ("on", "split", "off")
+             for cpus in (1, 2, 3, 4) if chip != "off" or cpus == 1]
+    for machine_, chip, cpus in every if os.environ.get("KVMLESS_MATRIX") == "all" else FEW:
+        print(machine_, chip, cpus, flush=True)
+        boots(tmp, ["-M", f"{machine_},kernel-irqchip={chip}", "-smp", str(cpus)], expect=f"cpus-{cpus}\n")
+
+
+def daemon(tmp):
+    """QEMU goes to the background by itself: the machine is in a child of the process that was started."""
+    serial, pidfile = os.path.join(tmp, "serial-d"), os.path.join(tmp, "pid")
+    r = subprocess.run([kvmless, "run"] + engine +
+                       ["--", QEMU, "-accel", "kvm", "-m", "512", "-display", "none", "-daemonize", "-pidfile", pidfile,
+                        "-serial", "file:" + serial, "-no-reboot", "-M", "q35", "-smp", "2", "-kernel", vmlinuz, "-initrd",
+                        initrd, "-append", command_line("echo cpus-$(nproc)")],
+                       stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
+    check(r.returncode == 0, f"-daemonize: {r.returncode} {r.stderr}")
+    end = time.time() + 200
+    while os.path.exists(pidfile):
+        check(time.time() < end, "the machine does not end")
+        time.sleep(0.1)
+    with open(serial, errors="replace") as f:
+        check("cpus-2" in f.read(), "it has not booted")
+
+
+# QEMU 7.2.22 takes the reset of this request out of apic_sipi and puts it into TCG's code only. With KVM the
+# request then stays, and the thread of a processor that halts spins with QEMU's lock held. gdb puts the reset
+# back: do_cpu_sipi's argument is the processor.
+GDB = """set pagination off
+set confirm off
+handle all nostop noprint pass
+handle SIGTRAP stop
+break *do_cpu_sipi
+commands
+silent
+call (void)cpu_reset_interrupt($rdi, 0x800)
+continue
+end
+shell touch %s
+continue
+"""
+
+
+def gdb_can_call():
+    """Not on processors with more state than Debian's gdb knows: it cannot put registers back."""
+    if not shutil.which("gdb"):
+        return False
+    sleeper = subprocess.Popen(["sleep", "60"], stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(0.2)
+        r = subprocess.run(["gdb", "-q", "-batch", "-ex", "print (int)getpid() + 0", "-p", str(sleeper.pid)],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        return f"= {sleeper.pid}\n" in r.stdout
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def off_smp(tmp):
+    """All interrupt controllers in QEMU and several processors: QEMU's own INIT, SIPI and HLT."""
+    if not gdb_can_call():
+        print("no gdb, or none that can call functions here: 1 processor")
+        boots(tmp, ["-M", "q35,kernel-irqchip=off"])
+        return
+    for cpus in 2, 4:
+        m = machine(tmp, ["-M", "q35,kernel-irqchip=off", "-smp", str(cpus), "-S", "-no-reboot"],
+                    "echo cpus-$(nproc)", name=str(cpus))
+        script, ready = (os.path.join(tmp, f"{n}-{cpus}") for n in ("gdb", "ready"))
+        with open(script, "w") as f:
+            f.write(GDB % ready)
+        gdb = subprocess.Popen(["gdb", "-q", "-batch", "-x", script, "-p", str(m.process.pid)],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+        try:
+            for _ in range(600):
+                if os.path.exists(ready):
+                    break
+                time.sleep(0.1)
+            check(os.path.exists(ready), "gdb does not get ready")
+            m.qmp("cont")
+            m.wait_end()
+            check(f"cpus-{cpus}" in m.log(), f"not {cpus} processors: " + m.log()[-1500:])
+        finally:
+            gdb.kill()
+            gdb.wait()
+            m.close()
+
+
 def models(tmp):
     """Models: QEMU ends (enforce) if what it asks for is not there."""
     for model in ("host", "kvm64", "Nehalem", "Skylake-Client-noTSX-IBRS"):
-        # QEMU adds it to each model, and it is not offered.
-        options = ",enforce,kvm-asyncpf=off"
-        _, said = boots(tmp, ["-M", "q35", "-cpu", model + options],
+        _, said = boots(tmp, ["-M", "q35", "-cpu", model + ",enforce"],
                         script="grep -m1 model.name /proc/cpuinfo; echo cpus-$(nproc)")
         check("warning" not in said, f"{model}: {said}")
+
+
+HYPERV = "host,kvm=off,hv-relaxed,hv-vapic,hv-vpindex,hv-time,hv-frequencies,hv-reenlightenment,hv-tlbflush,hv-evmcs"
+
+
+def hyperv(tmp):
+    """QEMU's flags for Hyper-V, one by one, all that KVM offers, and beside KVM's own interface; last a guest in
+    the guest: Debian's KVM uses enlightened VMCSs."""
+    boot = "boot-l2 'console=ttyS0 panic=-1 kvmless.run=nproc' --cpus 1 --memory 256M"
+    plain = "echo cpus-$(nproc)"
+    for cpu, script, image, expected in (
+            (HYPERV, plain, "initrd.img", ("cpus-2", "Hypervisor detected: Microsoft Hyper-V",
+                                           "Using hypercall for remote TLB flush", "hyperv_clocksource_tsc_page")),
+            # With the name "Linux KVM Hv", which is not Microsoft's: Linux does not look further.
+            ("host,kvm=off,hv-passthrough", plain, "initrd.img", ("cpus-2",)),
+            ("host,hv-relaxed,hv-vapic,hv-vpindex,hv-time", plain, "initrd.img", ("cpus-2", "Hypervisor detected: KVM")),
+            (HYPERV, boot, "initrd-l1.img", ("using Hyper-V Enlightened VMCS",))):
+        m = Machine(tmp, ["-M", "q35", "-cpu", cpu, "-smp", "2", "-kernel", vmlinuz, "-initrd", os.path.join(guests, image),
+                          "-append", f'console=ttyS0 panic=-1 "kvmless.run={script}"'], memory="1024")
+        try:
+            m.wait_end(280)
+            for text in (*expected, "init: script ended with 0"):
+                check(text in m.log(), f"{cpu}: {text!r} is missing")
+            check(m.log().count("init: reached") == 1 + (script == boot), "a guest did not start")
+        finally:
+            m.close()
 
 
 def hidden(tmp):
@@ -334,10 +477,10 @@ def powerdown(tmp):
         m.close()
 
 
-def migrate(tmp, accel="kvm"):
+def migrate(tmp, accel="kvm", more=()):
     """To a file while the guest runs, and back in another process."""
     path = os.path.join(tmp, "state")
-    options = ["-M", "q35", "-smp", "2"]
+    options = ["-M", "q35", "-smp", "2", *more]
     m = machine(tmp, options, COUNT, accel=accel)
     try:
         m.wait_for("tick-3")
@@ -369,6 +512,51 @@ def migrate_ring(tmp):
     migrate(tmp, "kvm,dirty-ring-size=1024")
 
 
+def migrate_hyperv(tmp):
+    """The same with Hyper-V's clock, hypercall page and VP assist pages."""
+    migrate(tmp, more=("-cpu", HYPERV))
+
+
+def postcopy(tmp):
+    """The guest goes on at its new place while most of its memory is still at the old one (userfaultfd)."""
+    path = os.path.join(tmp, "migrate")
+    script = ("mount -t tmpfs t /tmp; dd if=/dev/urandom of=/tmp/f bs=1M count=64 2>/dev/null; "
+              "s=$(md5sum </tmp/f | cut -c1-32); i=0; while true; do i=$((i+1)); n=$(md5sum </tmp/f | cut -c1-32); "
+              "[ $n = $s ] || echo CORRUPT; echo tick-$i- $(grep HYP: /proc/interrupts); done")
+    options = ["-M", "q35", "-cpu", "host"]
+    a = machine(tmp, options, script)
+    b = machine(tmp, options + ["-incoming", "unix:" + path], script, name="b")
+    try:
+        try:
+            for m in a, b:
+                m.qmp("migrate-set-capabilities",
+                      capabilities=[{"capability": "postcopy-ram", "state": True}])
+        except Failed as e:
+            print(f"no postcopy here: {e}")
+            return
+        a.wait_for("tick-2-")
+        slow = 4 * MIB
+        a.qmp("migrate-set-parameters", **{"max-bandwidth": slow, "max-postcopy-bandwidth": 4 * slow})
+        a.qmp("migrate", uri="unix:" + path)
+        time.sleep(0.5)
+        a.qmp("migrate-start-postcopy")
+        for _ in range(900):
+            status = a.qmp("query-migrate").get("status")
+            if status in ("completed", "failed"):
+                break
+            time.sleep(0.1)
+        check(status == "completed", f"migration: {status} {a.messages()}")
+        b.wait_for(f"tick-{ticks(a) + 3}-")
+        check("CORRUPT" not in b.log(), "memory is not what it was")
+        check("tick-1-" not in b.log(), "the guest started anew")
+        told = re.findall(r"HYP: +(\d+)", b.log())
+        check(told, "the guest has no asynchronous page faults")
+        print(f"{told[-1]} pages announced to the guest")
+    finally:
+        a.close()
+        b.close()
+
+
 def vga(tmp):
     """The guest's console in VGA text memory."""
     m = machine(tmp, ["-M", "pc"], "echo kvmless-on-screen >/dev/tty0; echo shown; sleep 1000")
@@ -386,8 +574,8 @@ def vga(tmp):
         m.close()
 
 
-CASES = [disk_ahci, disk_virtio, disk_ide, smp, split_smp, models, monitor, reset, powerdown,
-         migrate, migrate_ring, vga, hidden]
+CASES = [disk_ahci, disk_virtio, disk_ide, grub_boot, matrix, daemon, smp, split_smp, off_smp, models, hyperv, monitor, reset,
+         powerdown, migrate, migrate_ring, migrate_hyperv, postcopy, vga, hidden]
 
 
 def main():

@@ -84,6 +84,7 @@ struct round {
 	u8 *scratch;
 	/* What the last successful call left, to be mutated */
 	u8 last[sizeof(struct kvm_sregs2) + 2048];
+	_Alignas(8) u8 args[8 * PAGE_SIZE];
 };
 
 static void add_fd(struct round *r, int fd)
@@ -123,6 +124,13 @@ static void fill(struct round *r, u8 *p, size_t n)
 	}
 }
 
+/* Where an argument says that something is to be written: what a random place holds may be the
+ * sanitizer's own, and then not the library but it comes to grief. */
+static u64 place(struct round *r)
+{
+	return below(8) ? (u64)r->mem + below(MEM) : below(2) ? (u64)r->edge + below(64) : 0;
+}
+
 /* Requests that carry fields which random bytes practically never get right */
 static void shape(struct round *r, u32 req, u8 *p)
 {
@@ -131,6 +139,8 @@ static void shape(struct round *r, u32 req, u8 *p)
 	struct kvm_irqfd *irqfd = (void *)p;
 	struct kvm_ioeventfd *ioev = (void *)p;
 	struct kvm_enable_cap *cap = (void *)p;
+	struct kvm_userspace_memory_region2 *m2 = (void *)p;
+	struct kvm_device_attr *attr = (void *)p;
 	u32 n = below(40);
 
 	switch (req) {
@@ -141,6 +151,10 @@ static void shape(struct round *r, u32 req, u8 *p)
 		m->memory_size = below(16) * PAGE_SIZE;
 		m->userspace_addr = (u64)r->mem + below(16) * PAGE_SIZE;
 		break;
+	case KVM_SET_USER_MEMORY_REGION2: m2->userspace_addr = place(r) & PAGE_MASK; break;
+	case KVM_GET_DEVICE_ATTR:
+	case KVM_SET_DEVICE_ATTR:
+	case KVM_HAS_DEVICE_ATTR: attr->addr = place(r); break;
 	case KVM_GET_DIRTY_LOG:
 	case KVM_CLEAR_DIRTY_LOG:
 		log->slot = below(4);
@@ -161,6 +175,8 @@ static void shape(struct round *r, u32 req, u8 *p)
 		cap->cap = below(240);
 		cap->flags = below(8) ? 0 : cap->flags;
 		cap->args[0] = number(r->mem);
+		if (cap->cap == KVM_CAP_HYPERV_ENLIGHTENED_VMCS)
+			cap->args[0] = place(r);
 		break;
 	case KVM_SET_CPUID:
 	case KVM_SET_CPUID2:
@@ -189,6 +205,7 @@ static void unshape(u32 req, u8 *p)
 }
 
 /* ---- A second thread gets KVM_RUN to return, and notices calls that do not ---- */
+static bool finished;
 static int running_fd = -1;
 static u64 calls;
 static pthread_t caller;
@@ -199,7 +216,7 @@ static void *kicker(void *opaque)
 	u64 at = 0, since = 0;
 	int fd;
 
-	for (u64 tick = 0;; tick++) {
+	for (u64 tick = 0; !__atomic_load_n(&finished, __ATOMIC_RELAXED); tick++) {
 		nanosleep(&ms, NULL);
 		fd = __atomic_load_n(&running_fd, __ATOMIC_ACQUIRE);
 		if (fd >= 0)
@@ -237,6 +254,7 @@ static void call(struct round *r)
 	unsigned nrows = 0;
 	const struct ioctl_row *row;
 	int fd = r->fd[below(r->nfds)], res;
+	bool shaped = false;
 	u8 *p;
 	u32 req;
 
@@ -262,17 +280,21 @@ static void call(struct round *r)
 		p = (u8 *)number(r->mem);
 	if (p >= r->mem && p < r->edge) {
 		fill(r, p, MIN((size_t)(r->edge - p), row->size + 512ul));
-		if (p == r->scratch)
-			shape(r, req, p);
+		/* One that ends too early is not looked at; others may be misaligned. */
+		shaped = p + row->size <= r->edge && row->size <= sizeof(r->args);
+		if (shaped) {
+			memcpy(r->args, p, row->size);
+			shape(r, req, r->args);
+			memcpy(p, r->args, row->size);
+		}
 	}
 	res = door.ioctl(fd, req, p);
 	if (req == KVM_CREATE_GUEST_MEMFD)
 		add_fd(r, res);
-	if (p == r->scratch) {
-		unshape(req, p);
-		if (!res)
-			memcpy(r->last, p, MIN(sizeof(r->last), (size_t)row->size));
-	}
+	if (shaped)
+		unshape(req, r->args);
+	if (p == r->scratch && !res)
+		memcpy(r->last, p, MIN(sizeof(r->last), (size_t)row->size));
 }
 
 static void other(struct round *r)
@@ -428,6 +450,7 @@ int main(int argc, char **argv)
 		round_seed = round_seed * 6364136223846793005ull + 1442695040888963407ull;
 		clock_gettime(CLOCK_MONOTONIC, &now);
 	} while (now.tv_sec - start.tv_sec < seconds);
+	__atomic_store_n(&finished, true, __ATOMIC_RELAXED);
 	printf("%s: %u rounds of up to %u calls\n", door.name, rounds, CALLS);
 	return 0;
 }

@@ -8,29 +8,11 @@
 
 #include <Zydis/Zydis.h>
 
+#include "native.h"
+
 #include "isa/feat.h"
 #include "isa/insn_table.h"
 #include "isa/isa.h"
-
-/* One arena at a low address, so that 32-bit code reaches it: data pages between two that fault,
- * then a code page. */
-#define ARENA	   0x20000000ul
-#define DATA	   (ARENA + PAGE_SIZE)
-#define DATA_SIZE  (4 * PAGE_SIZE)
-#define CODE	   (DATA + DATA_SIZE + PAGE_SIZE)
-#define ARENA_SIZE (8 * PAGE_SIZE)
-
-struct tstate {
-	u64 gpr[16], rip, rflags;
-	struct isa_x87 x87; /* with MXCSR */
-	u8 vec[16][32];
-	u16 sel[6];	      /* ES-GS */
-	u64 fs_base, gs_base; /* results only; every instance starts with the host's */
-	bool faulted;
-	u8 vector;
-	u32 error;
-	u64 cr2;
-};
 
 /* One instance: bytes and what Zydis says about them. */
 struct instance {
@@ -58,19 +40,8 @@ unsigned gen_templates(unsigned mnemonic, enum isa_mode mode);
 bool gen_instance(unsigned op, unsigned mnemonic, enum isa_mode mode, struct instance *in,
 		  struct tstate *st);
 
-/* native.c */
-bool native_init(void);
-bool native_has_mode(enum isa_mode mode);
+/* native.c: one instruction */
 void native_run(const struct instance *in, const struct tstate *from, struct tstate *to);
-
-/* What the host starts every instance with. */
-struct host_state {
-	u16 sel[6];
-	u64 fs_base, gs_base;
-	u32 tsc_aux, xcr0;
-	bool pke;
-};
-extern struct host_state host_state;
 
 /* interp.c */
 void interp_init(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One instruction on this CPU: a signal handler replaces the whole interrupted context by the
- * test's, with TF set; the trap (or fault) that follows brings the state back.
+ * Code on this CPU: a signal handler replaces the whole interrupted context by the test's, for one
+ * instruction with TF set; the trap (or fault) that follows brings the state back.
  */
 #include <cpuid.h>
 #include <sched.h>
@@ -18,7 +18,8 @@
 #define USER_DS	  0x2b
 #define UD2_LEN	  2
 
-static const struct instance *cur;
+static enum isa_mode mode;
+static bool step, repeats;
 static const struct tstate *start;
 static struct tstate *result;
 static volatile enum { IDLE, ENTER, RUN } phase;
@@ -69,9 +70,9 @@ static void load_state(ucontext_t *uc)
 	for (k = 0; k < 16; k++)
 		g[greg_of[k]] = (greg_t)start->gpr[k];
 	g[REG_RIP] = (greg_t)start->rip;
-	g[REG_EFL] = (greg_t)(start->rflags | X86_TF);
+	g[REG_EFL] = (greg_t)(start->rflags | (step ? X86_TF : 0));
 	g[REG_CSGSFS] =
-		(greg_t)csgsfs((u64)g[REG_CSGSFS], cur->mode == ISA_LONG64 ? USER_CS64 : USER_CS32);
+		(greg_t)csgsfs((u64)g[REG_CSGSFS], mode == ISA_LONG64 ? USER_CS64 : USER_CS32);
 	memcpy(fp, &start->x87, 28);
 	memcpy(fp + 32, start->x87.st, 128);
 	for (k = 0; k < 16; k++) {
@@ -139,9 +140,7 @@ static void handler(int sig, siginfo_t *si, void *ucv)
 		return;
 	case RUN:
 		/* A repeated string instruction traps after each iteration. */
-		if (sig == SIGTRAP && (u64)uc->uc_mcontext.gregs[REG_RIP] == start->rip &&
-		    (cur->zi.attributes &
-		     (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
+		if (repeats && sig == SIGTRAP && (u64)uc->uc_mcontext.gregs[REG_RIP] == start->rip)
 			return;
 		save_segments(result);
 		save_state(uc, sig);
@@ -157,22 +156,35 @@ static void handler(int sig, siginfo_t *si, void *ucv)
 	}
 }
 
-void native_run(const struct instance *in, const struct tstate *from, struct tstate *to)
+static void enter(enum isa_mode m, bool one, const struct tstate *from, struct tstate *to)
 {
-	cur = in;
+	mode = m;
+	step = one;
 	start = from;
 	result = to;
 	memset(to, 0, sizeof(*to));
-	memcpy((void *)from->rip, in->bytes, in->zi.length);
-	/* What follows a load of SS is stepped over together with it. */
-	*(u8 *)(from->rip + in->zi.length) = 0x90;
 	phase = ENTER;
 	__asm__ volatile("ud2" ::: "memory");
 }
 
-bool native_has_mode(enum isa_mode mode)
+void native_run(const struct instance *in, const struct tstate *from, struct tstate *to)
 {
-	return mode == ISA_LONG64 || (mode == ISA_PROT32 && has_32);
+	memcpy((void *)from->rip, in->bytes, in->zi.length);
+	/* What follows a load of SS is stepped over together with it. */
+	*(u8 *)(from->rip + in->zi.length) = 0x90;
+	repeats = in->zi.attributes &
+		  (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
+	enter(in->mode, true, from, to);
+}
+
+void native_run_program(enum isa_mode m, const struct tstate *from, struct tstate *to)
+{
+	enter(m, false, from, to);
+}
+
+bool native_has_mode(enum isa_mode m)
+{
+	return m == ISA_LONG64 || (m == ISA_PROT32 && has_32);
 }
 
 static void read_features(void)

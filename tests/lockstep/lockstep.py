@@ -5,12 +5,15 @@
 usage: lockstep.py KVMLESS GUESTS CASE [EVERY]
 
 A deterministic run is recorded (`kvmless boot --deterministic --record`) under the interpreter and under the
-translator: the state at every VM exit and every EVERY instructions. If they differ, the first instruction
+translator: the state at every VM exit and every EVERY instructions, and now and then a digest
+of guest memory. If they differ, the first instruction
 after which they do is searched for in further runs and shown with both states.
 
-cases: boot     Debian's kernel (vmlinux) to init, a command, power off
+cases: boot     Debian's kernel (vmlinux) to init, a command, power off; everything is translated
+       warm     the same, and code is translated when it has run a few times, as it is by default
        repeat   the same engine twice, with everything it prints
        bench    the guest benchmark, long
+       nested   a KVM in the guest boots the kernel again, long
 """
 import os
 import struct
@@ -23,7 +26,8 @@ kvmless, guests = (os.path.abspath(f) for f in sys.argv[1:3])
 case = sys.argv[3]
 FIELDS = ["count", "reason", "qualification", "rip", "rflags", "cr0", "cr2", "cr3", "cr4",
           "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
-          "r15", "xmm0", "xmm0h"]
+          "r15", "xmm0", "xmm0h", "memory"]
+RECORD = f"<{len(FIELDS)}Q"
 SIZE = 8 * len(FIELDS)
 CHUNK = 4096 * SIZE
 
@@ -50,7 +54,7 @@ def finish(p):
 
 def read(f, n):
     data = f.read(SIZE)
-    return struct.unpack("<27Q", data) if len(data) == SIZE else None
+    return struct.unpack(RECORD, data) if len(data) == SIZE else None
 
 
 def difference(a, b):
@@ -71,7 +75,7 @@ def records(path, first, n):
     with open(path, "rb") as f:
         f.seek(first * SIZE)
         while n and (r := f.read(SIZE)) and len(r) == SIZE:
-            yield struct.unpack("<27Q", r)
+            yield struct.unpack(RECORD, r)
             n -= 1
 
 
@@ -181,8 +185,10 @@ def append(script):
 
 initrd = os.path.join(guests, "initrd.img")
 every = int(sys.argv[4]) if len(sys.argv) > 4 else 20000
-if case == "boot":
-    sys.exit(compare(("interp", "jit"), every, (), append("md5sum /bin/busybox; cat /proc/interrupts"), initrd))
+AT_ONCE = ("--param", "kvmless.translate_after=0")
+if case in ("boot", "warm"):
+    sys.exit(compare(("interp", "jit"), every, AT_ONCE if case == "boot" else (),
+                     append("md5sum /bin/busybox; cat /proc/interrupts"), initrd))
 if case == "repeat":
     sys.exit(compare(("auto", "auto"), every, (), append("date; head -c 16 /dev/urandom | md5sum"), initrd))
 if case == "bench":
@@ -190,6 +196,11 @@ if case == "bench":
         # Without the row that is an exit an instruction: a record of each would fill the disk.
         rows = ("loop sha256 sieve mix icall qsort fib chase256k chase64m ssecopy repmovs4k matmul avx2 x87 getppid "
                 "pagefault fork pipe rewrite")
-        sys.exit(compare(("interp", "jit"), max(every, 200000), (), append("guestbench 0.05 " + rows), with_bench(d)))
+        sys.exit(compare(("interp", "jit"), max(every, 200000), AT_ONCE, append("guestbench 0.05 " + rows),
+                         with_bench(d)))
+if case == "nested":
+    script = "boot-l2 'console=ttyS0 panic=-1 kvmless.run=nproc' --memory 128M"
+    sys.exit(compare(("interp", "jit"), max(every, 100000), ("--memory", "512M", *AT_ONCE), append(script),
+                     os.path.join(guests, "initrd-l1.img")))
 print(__doc__)
 sys.exit(2)

@@ -1,395 +1,139 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * random_blocks [PROGRAMS [SEED]]: random programs of many instructions on both engines from the
- * same state; registers, flags, memory and instruction counts must agree afterwards. What single
- * instructions do is compared with the processor by tests/insn; this is about what lies between
- * them: where flags and vector registers are, jumps, loops, faults in the middle.
+ * same state, and those for CPL 3 on this CPU as well; registers, flags, memory and instruction
+ * counts must agree afterwards. What single instructions do is compared with the processor by
+ * tests/insn; this is about what lies between them: where flags and vector registers are, jumps,
+ * loops, faults in the middle.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "../unit/silicon/fake.h"
+#include "blocks.h"
 #include "silicon/jit/door.h"
+#include "silicon/paging/tlb.h"
 
-#define CODE	   0x1000ul
-#define DATA	   0x10000ul
-#define LEAF	   0x67ull
-#define DATA_PAGES 4
-
-static u64 seed = 1;
-
-static u64 rnd(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
-}
-
-static unsigned below(unsigned n)
-{
-	return (unsigned)(rnd() >> 33) % n;
-}
-
-static u8 code[PAGE_SIZE], *p;
-static bool with_x87;
-
-static void put(unsigned b)
-{
-	*p++ = (u8)b;
-}
-
-/* Any register but RBX (data), RSP, and RBP (loop counter). */
-static unsigned reg(void)
-{
-	static const u8 ok[] = {0, 1, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-
-	return ok[below(sizeof(ok))];
-}
-
-/* Where the program's accesses gather: they share checks, at times of a range that is partly
- * outside or on two pages. */
-static u32 gather;
-
-static u32 where(void)
-{
-	u32 d = below(100) ? below(DATA_PAGES * PAGE_SIZE - 64)
-			   : DATA_PAGES * PAGE_SIZE - 24 + below(40);
-
-	if (below(3))
-		d = gather + below(below(3) ? 64 : 600);
-	/* Not the return addresses: programs are to end. */
-	return d - (2 * PAGE_SIZE - 256) < 512 ? d + 512 : d;
-}
-
-/* [rbx + disp32], mostly inside the data, at times across pages or outside. */
-static void op_mem(unsigned map, unsigned op, unsigned r, bool w)
-{
-	u32 d = where();
-
-	put(0x40 | w << 3 | r >> 3 << 2);
-	if (map)
-		put(0x0f);
-	put(op);
-	put(0x83 | (r & 7) << 3);
-	memcpy(p, &d, 4);
-	p += 4;
-}
-
-static void op_reg(unsigned map, unsigned op, unsigned r, unsigned rm, bool w)
-{
-	put(0x40 | w << 3 | r >> 3 << 2 | rm >> 3);
-	if (map)
-		put(0x0f);
-	put(op);
-	put(0xc0 | (r & 7) << 3 | (rm & 7));
-}
-
-static unsigned alu(void)
-{
-	return below(8) * 8; /* ADD OR ADC SBB AND SUB XOR CMP */
-}
-
-/* Defines all flags after instructions that leave some undefined. */
-static void define_flags(void)
-{
-	op_reg(0, 0x39, reg(), reg(), true);
-}
-
-/* x87 instructions with registers, as ranges of their second byte. */
-static const struct {
-	u8 op, first, last;
-} x87_regs[] = {
-	{0xd8, 0xc0, 0xff}, {0xd9, 0xc0, 0xd0}, {0xd9, 0xe0, 0xe1}, {0xd9, 0xe4, 0xe5},
-	{0xd9, 0xe8, 0xee}, {0xd9, 0xf0, 0xff}, {0xda, 0xc0, 0xdf}, {0xda, 0xe9, 0xe9},
-	{0xdb, 0xc0, 0xdf}, {0xdb, 0xe2, 0xe3}, {0xdb, 0xe8, 0xf7}, {0xdc, 0xc0, 0xcf},
-	{0xdc, 0xe0, 0xff}, {0xdd, 0xc0, 0xc7}, {0xdd, 0xd0, 0xef}, {0xde, 0xc0, 0xcf},
-	{0xde, 0xd9, 0xd9}, {0xde, 0xe0, 0xff}, {0xdf, 0xe0, 0xe0}, {0xdf, 0xe8, 0xf7},
+/* Where in guest memory the pages of CODE and DATA are. */
+#define CODE_AT	 0x1000ul
+#define CODE2_AT 0x3000ul
+#define DATA_AT	 0x10000ul
+#define LEAF	 0x67ull
+/* The kernel's alone: descriptors, and where SYSCALL leads. */
+#define GDT    0x5000ul
+#define LSTAR  0x6000ul
+#define STACK  0x7000ul
+#define TSS    (GDT + 0x100)
+#define IDT    (GDT + 0x800)
+#define KERNEL 0x63ull
+static const u64 gdt[] = {
+	0,
+	0x00af9b000000ffff,
+	0x00cf93000000ffff,
+	0,
+	0x00cff3000000ffff,
+	0x00affb000000ffff,
+	0x00affa000000ffff, /* not accessed */
 };
 
-static void x87(void)
-{
-	unsigned k = below(ARRAY_SIZE(x87_regs)), op = 0xd8 + below(8), f = below(8);
+/* Behind LSTAR: SYSCALL's handler, and those of the gates. */
+static const u8 handlers[] = {
+	0xff, 0xe1,		      /* jmp rcx */
+	0x48, 0xcf,		      /* iretq */
+	0x9c, 0x41, 0x5a, 0x48, 0xcf, /* pushfq; pop r10; iretq */
+};
+enum { H_IRET = 2, H_KEPT = 4 };
 
-	switch (below(8)) {
-	case 0:
-	case 1:
-	case 2:
-		put(x87_regs[k].op);
-		put(x87_regs[k].first + below(x87_regs[k].last - x87_regs[k].first + 1u));
-		break;
-	case 3: put(0x9b); break; /* fwait */
-	default:
-		/* The environment and control words seldom: loaded from random data, they unmask
-		 * exceptions. */
-		if ((op == 0xd9 || op == 0xdd) && f >= 4 && below(4))
-			f &= 3;
-		if ((op == 0xd9 && f == 1) || (op == 0xdb && (f == 4 || f == 6)) ||
-		    (op == 0xdd && f == 5))
-			f = 0;
-		op_mem(0, op, f, false);
-	}
+static void put_gate(u64 *idt, unsigned v, u16 sel, u64 to, unsigned type, unsigned ist)
+{
+	idt[2 * v] = (to & 0xffff) | (u64)sel << 16 | (u64)ist << 32 | (u64)type << 40 |
+		     (to & 0xffff0000) << 32;
+	idt[2 * v + 1] = to >> 32;
 }
 
-static void mmx(void)
+/* Descriptors, TSS, IDT and handlers as they are at the start. */
+static void system_tables(struct fake *f, const struct start *s)
 {
-	static const u8 ops[] = {0x60, 0x6f, 0x74, 0xd5, 0xdb, 0xef, 0xfc, 0xfe, 0xf6, 0x7f};
-	unsigned a = below(8), b = below(8);
+	const u64 good = LSTAR + H_IRET, nowhere = 0x7ffffff0;
+	u64 sp = STACK + PAGE_SIZE - (s->gpr[RCX] & 31), ist = STACK + 0x800;
+	u64 *idt = (u64 *)(f->mem + IDT);
+	u8 *tss = f->mem + TSS;
 
-	switch (below(8)) {
-	case 0: op_mem(1, ops[below(sizeof(ops))], a, false); break;
-	case 1: op_reg(1, below(2) ? 0x6e : 0x7e, a, reg(), below(2)); break; /* movd, movq */
-	case 2:
-		put(0x0f);
-		put(0x77);
-		break;
-	case 3: op_reg(1, below(2) ? 0x2a : 0x2d, a, b, false); break; /* cvtpi2ps, cvtps2pi */
-	case 4:
-		put(below(2) ? 0xf2 : 0xf3); /* movdq2q, movq2dq */
-		op_reg(1, 0xd6, a, b, false);
-		break;
-	default: op_reg(1, ops[below(sizeof(ops))], a, b, false);
-	}
+	memset(f->mem + GDT, 0, PAGE_SIZE);
+	memset(f->mem + STACK, 0, PAGE_SIZE);
+	memcpy(f->mem + GDT, gdt, sizeof(gdt));
+	memcpy(f->mem + LSTAR, handlers, sizeof(handlers));
+	memcpy(tss + 4, &sp, 8);
+	memcpy(tss + 0x24, &ist, 8);
+	memcpy(tss + 0x24 + 8, &nowhere, 8);
+	put_gate(idt, X86_BP, KERNEL_CS, good, 0xee, 0);
+	put_gate(idt, V_INT, KERNEL_CS, good, 0xee, 0);
+	put_gate(idt, V_TRAP, KERNEL_CS, good, 0xef, 0);
+	put_gate(idt, V_IST, KERNEL_CS, good, 0xee, 1);
+	put_gate(idt, V_KEPT, KERNEL_CS, LSTAR + H_KEPT, s->gpr[RCX] & 64 ? 0xee : 0xef, 0);
+	put_gate(idt, V_DPL0, KERNEL_CS, good, 0x8e, 0);
+	put_gate(idt, V_ABSENT, KERNEL_CS, good, 0x6e, 0);
+	put_gate(idt, V_USER_CS, USER_CS | (s->gpr[RCX] & 256 ? 3 : 0), good, 0xee, 0);
+	put_gate(idt, V_NULL_CS, 0, good, 0xee, 0);
+	put_gate(idt, V_TYPE, KERNEL_CS, good, 0xec, 0);
+	put_gate(idt, V_AWAY, KERNEL_CS, 1ull << 47, 0xee, 0);
+	put_gate(idt, V_NO_STACK, KERNEL_CS, good, 0xee, 2);
+	put_gate(idt, V_BEYOND, KERNEL_CS, good, 0xee, 0);
+	f->cpu->c.s.gdtr = (struct isa_dtr){.base = GDT, .limit = sizeof(gdt) - 1};
+	f->cpu->c.s.idtr = (struct isa_dtr){.base = IDT, .limit = V_BEYOND * 16 + 14};
+	f->cpu->c.s.seg[TR].base = TSS;
+	/* Else each #BP ends the program. */
+	f->exc_bitmap = s->gpr[RCX] & 128 ? ~0u : ~(u32)BIT(X86_BP);
 }
 
-/* FXSAVE, FXRSTOR; LDMXCSR and STMXCSR. */
-static void state(void)
+/* Programs change the tables. */
+static void map_data(struct fake *f)
 {
-	u32 d = below(DATA_PAGES * PAGE_SIZE - 512) & ~15u;
-	unsigned f = below(4);
+	u64 *pte = (u64 *)(f->mem + f->table_top) + DATA / PAGE_SIZE % 512, leaf;
+	bool changed = false;
+	unsigned k;
 
-	put(0x48);
-	put(0x0f);
-	put(0xae);
-	put(0x83 | f << 3);
-	memcpy(p, &d, 4);
-	p += 4;
-}
-
-/* At CPL 0: what kernels execute often. */
-static void system_insn(void)
-{
-	u32 d = below(DATA_PAGES * PAGE_SIZE - 512) & ~15u;
-	unsigned a = reg();
-
-	switch (below(8)) {
-	case 0:
-		put(0x0f);
-		put(0x01);
-		put(0xf8);
-		break;		  /* swapgs */
-	case 1: put(0xfa); break; /* cli */
-	case 2:
-	case 3: put(0xfb); break; /* sti; what follows is anything */
-	case 4:
-		put(0x9c); /* pushfq; pop */
-		put(0x40 | a >> 3);
-		put(0x58 | (a & 7));
-		break;
-	case 5:
-		put(0x40 | a >> 3);
-		put(0x8c);
-		put(0xc0 | below(6) << 3 | (a & 7));
-		break;
-	case 6: /* cmpxchg16b; with RBX as the base it needs some luck to be equal */
-		d += below(20) == 0;
-		if (below(2))
-			put(0xf0);
-		put(0x48);
-		put(0x0f);
-		put(0xc7);
-		put(0x8b);
-		memcpy(p, &d, 4);
-		p += 4;
-		define_flags();
-		break;
-	default:
-		op_mem(0, 0xff, 6, false); /* push [mem]; pop */
-		put(0x40 | a >> 3);
-		put(0x58 | (a & 7));
+	for (k = 0; k < DATA_PAGES; k++) {
+		leaf = ((u64)f->mem + DATA_AT + k * PAGE_SIZE) | LEAF;
+		changed |= pte[k] != leaf;
+		pte[k] = leaf;
 	}
-}
-
-/* movaps, paddd, pinsrw and the like near each other, seldom where they must not be. */
-static void aligned(void)
-{
-	u32 at = below(DATA_PAGES * PAGE_SIZE - 256) & ~15u;
-	unsigned n = 1 + below(5), r;
-
-	while (n--) {
-		u32 d = at + 16 * below(8) + (below(80) == 0 ? below(16) : 0);
-
-		r = below(16);
-		if (below(4) == 0)
-			put(0x66); /* movapd */
-		put(0x40 | r >> 3 << 2);
-		put(0x0f);
-		put(below(2) ? 0x28 : below(3) ? 0x29 : 0x57); /* or xorps */
-		put(0x83 | (r & 7) << 3);
-		memcpy(p, &d, 4);
-		p += 4;
-	}
-}
-
-static void one(void)
-{
-	unsigned a = reg(), b = reg();
-
-	if (below(12) == 0) {
-		aligned();
-		return;
-	}
-
-	if (below(8) == 0) {
-		system_insn();
-		return;
-	}
-	if (with_x87 && below(2)) {
-		switch (below(16)) {
-		case 0: state(); break;
-		case 1:
-		case 2:
-		case 3: mmx(); break;
-		default: x87();
-		}
-		return;
-	}
-	switch (below(20)) {
-	case 0:
-	case 1: op_reg(0, alu() + 1, a, b, below(2)); break;
-	case 2:
-	case 3: op_mem(0, alu() + 3, a, below(2)); break;
-	case 4: op_mem(0, alu() + 1, a, below(2)); break;
-	case 5: op_mem(0, 0x8b, a, below(2)); break;
-	case 6: op_mem(0, 0x89, a, below(2)); break;
-	case 7: op_reg(0, 0xff, below(2), a, below(2)); break; /* inc, dec */
-	case 8: op_mem(0, 0xff, below(2), below(2)); break;
-	case 9: op_reg(1, 0x90 + below(16), 0, a, false); break; /* setcc */
-	case 10: op_reg(1, 0x40 + below(16), a, b, below(2)); break;
-	case 11: op_mem(1, 0x40 + below(16), a, below(2)); break;
-	case 12: /* push, pop */
-		put(0x40 | a >> 3);
-		put(0x50 | (a & 7));
-		if (below(2))
-			op_reg(0, alu() + 1, a, b, true);
-		put(0x40 | b >> 3);
-		put(0x58 | (b & 7));
-		break;
-	case 13: /* shift by an immediate or CL */
-		if (below(2)) {
-			op_reg(0, 0xc1, below(2) ? 4 : 5, a, below(2));
-			put(below(70));
-		} else {
-			op_reg(0, 0xd3, below(2) ? 4 : 7, a, below(2));
-		}
-		define_flags();
-		break;
-	case 14:
-		op_reg(1, 0xaf, a, b, below(2));
-		define_flags();
-		break;
-	case 15: op_mem(1, below(2) ? 0xb6 : 0xbf, a, below(2)); break;
-	case 16: /* movups, paddd, movups back; addps */
-		op_mem(1, 0x10, a, false);
-		put(0x66);
-		op_reg(1, 0xfe, a, b, false);
-		op_mem(1, 0x11, b, false);
-		break;
-	case 17:
-		op_reg(1, below(2) ? 0x54 : 0x57, a, b, false); /* andps, xorps */
-		if (below(2))
-			op_reg(1, 0x58, a, b, false);
-		break;
-	case 18:
-		put(0xf0);
-		op_mem(0, 0x01, a, below(2));
-		break; /* lock add */
-	default:
-		put(0x50 | RBX);
-		put(0x58 | RDX);
-		break;
-	}
-}
-
-/* A loop around straight code with forward jumps and a call. */
-static void program(void)
-{
-	unsigned n = 4 + below(24), k;
-	u8 *start, *skip;
-
-	p = code;
-	switch (below(8)) {
-	case 0: gather = DATA_PAGES * PAGE_SIZE - 64 - below(600); break;
-	case 1:
-	case 2: gather = PAGE_SIZE * (1 + below(DATA_PAGES - 1)) - below(400); break;
-	default: gather = below(DATA_PAGES * PAGE_SIZE - 700); break;
-	}
-	put(0xbd); /* mov ebp, count */
-	put(1 + below(40));
-	put(0);
-	put(0);
-	put(0);
-	start = p;
-	for (k = 0; k < n; k++) {
-		switch (below(8)) {
-		case 0: /* jcc over the next */
-			put(0x70 + below(16));
-			skip = p++;
-			one();
-			*skip = (u8)(p - skip - 1);
-			break;
-		case 1: /* call a function that follows, over a jump */
-			put(0xe8);
-			put(5);
-			put(0);
-			put(0);
-			put(0);
-			put(0xe9);
-			skip = p;
-			p += 4;
-			one();
-			put(0xc3);
-			memcpy(skip, &(u32){(u32)(p - skip - 4)}, 4);
-			break;
-		default: one();
-		}
-	}
-	op_reg(0, 0xff, 1, RBP, true); /* dec rbp; jnz start */
-	put(0x0f);
-	put(0x85);
-	memcpy(p, &(u32){(u32)(start - (p + 4))}, 4);
-	p += 4;
-	put(0xf4);
+	if (changed)
+		tlb_flush_all(f->cpu);
 }
 
 static void make(struct fake *f, enum sil_engine e)
 {
-	unsigned k;
+	u64 pte;
 
 	fake_engine = e;
 	fake_init(f);
 	f->cpu->c.s.cr3 = fake_page(f);
-	fake_map(f, PG_4L, CODE, 1, ((u64)f->mem + CODE) | LEAF, 7);
-	for (k = 0; k < DATA_PAGES; k++)
-		fake_map(f, PG_4L, DATA + k * PAGE_SIZE, 1,
-			 ((u64)f->mem + DATA + k * PAGE_SIZE) | LEAF, 7);
+	fake_map(f, PG_4L, GDT, 1, ((u64)f->mem + GDT) | KERNEL, 7);
+	fake_map(f, PG_4L, LSTAR, 1, ((u64)f->mem + LSTAR) | KERNEL, 7);
+	fake_map(f, PG_4L, STACK, 1, ((u64)f->mem + STACK) | KERNEL, 7);
+	fake_map(f, PG_4L, CODE, 1, ((u64)f->mem + CODE_AT) | LEAF, 7);
+	fake_map(f, PG_4L, CODE + PAGE_SIZE, 1, ((u64)f->mem + CODE2_AT) | LEAF, 7);
+	pte = fake_map(f, PG_4L, DATA, 1, 0, 7);
+	/* map_data finds them in the table that was made last. */
+	if ((pte & PAGE_MASK) != (u64)f->mem + f->table_top)
+		abort();
+	fake_map(f, PG_4L, TABLES, 1, (pte & PAGE_MASK) | KERNEL, 7);
+	map_data(f);
 }
-
-struct start {
-	u64 gpr[16];
-	u8 vec[16][16];
-	u16 fcw;
-	bool ts;
-	u8 data[DATA_PAGES * PAGE_SIZE];
-};
 
 static enum fake_exit run(struct fake *f, const struct start *s)
 {
 	struct isa_cpu *c = &f->cpu->c;
 	unsigned k;
 
-	fake_mode64(f, 0);
+	fake_mode64(f, user ? 3 : 0);
+	if (user)
+		isa_set_flags(c, X86_IF | 2);
+	if (m32)
+		c->s.seg[CS].ar = user ? 0xc0fb : 0xc09b;
 	memcpy(c->r.gpr, s->gpr, sizeof(s->gpr));
 	for (k = 0; k < 16; k++)
 		memcpy(c->r.vec[k].b, s->vec[k], 16);
@@ -397,16 +141,27 @@ static enum fake_exit run(struct fake *f, const struct start *s)
 	c->r.x87.mxcsr = 0x1f80;
 	c->r.x87.fcw = s->fcw;
 	c->s.cr0 |= s->ts ? CR0_TS : 0;
-	c->s.cr4 |= CR4_OSXMMEXCPT;
+	c->s.cr4 |= CR4_OSXMMEXCPT | (s->smap ? CR4_SMAP : 0);
+	c->s.cr4 |= CR4_FSGSBASE | (s->gpr[RAX] & 64 ? 0 : CR4_PKE) | (pcid ? CR4_PCIDE : 0);
+	c->s.cr3 &= PAGE_MASK;
+	c->r.pkru = (u32)s->gpr[RAX] & ~3u;
+	c->s.rflags |= s->smap ? X86_AC : 0;
+	c->r.star = (u64)(USER_SS - 8) << 48 | (u64)KERNEL_CS << 32;
+	c->r.lstar = LSTAR;
+	c->r.sfmask = s->gpr[RAX] & 0xdd5; /* keeps what RAX keeps */
+	system_tables(f, s);
+	map_data(f);
 	c->s.seg[GS].base = DATA;
 	c->r.kernel_gs_base = DATA + PAGE_SIZE;
 	c->s.interruptibility = 0;
 	cpu_context_changed(f->cpu);
-	memcpy(f->mem + DATA, s->data, sizeof(s->data));
-	memcpy(f->mem + CODE, code, sizeof(code));
-	sil_memory_written(f->m, (hva_t)f->mem + CODE, PAGE_SIZE);
+	memcpy(f->mem + DATA_AT, s->data, sizeof(s->data));
+	memcpy(f->mem + CODE_AT, code, PAGE_SIZE);
+	memcpy(f->mem + CODE2_AT, code + PAGE_SIZE, PAGE_SIZE);
+	sil_memory_written(f->m, (hva_t)f->mem + CODE_AT, PAGE_SIZE);
+	sil_memory_written(f->m, (hva_t)f->mem + CODE2_AT, PAGE_SIZE);
 	f->cpu->n.instructions = 0;
-	c->s.rip = CODE;
+	c->s.rip = CODE + code_start;
 	return fake_run(f);
 }
 
@@ -419,12 +174,18 @@ static bool same(const struct fake *a, const struct fake *b, enum fake_exit xa, 
 	ok &= !memcmp(c->r.gpr, d->r.gpr, sizeof(c->r.gpr)) && c->s.rip == d->s.rip;
 	ok &= isa_flags(c) == isa_flags(d);
 	ok &= c->s.interruptibility == d->s.interruptibility;
-	ok &= c->s.seg[GS].base == d->s.seg[GS].base;
+	for (k = 0; k < ISA_NSEG; k++)
+		ok &= c->s.seg[k].sel == d->s.seg[k].sel && c->s.seg[k].ar == d->s.seg[k].ar &&
+		      c->s.seg[k].limit == d->s.seg[k].limit &&
+		      c->s.seg[k].base == d->s.seg[k].base;
+	ok &= c->cpl == d->cpl && c->mode == d->mode;
+	ok &= !memcmp(a->mem + GDT, b->mem + GDT, PAGE_SIZE);
+	ok &= !memcmp(a->mem + STACK, b->mem + STACK, PAGE_SIZE);
 	ok &= c->r.kernel_gs_base == d->r.kernel_gs_base;
 	for (k = 0; k < 16; k++)
 		ok &= !memcmp(c->r.vec[k].b, d->r.vec[k].b, 32);
 	ok &= !memcmp(&c->r.x87, &d->r.x87, sizeof(c->r.x87));
-	ok &= !memcmp(a->mem + DATA, b->mem + DATA, DATA_PAGES * PAGE_SIZE);
+	ok &= !memcmp(a->mem + DATA_AT, b->mem + DATA_AT, DATA_SIZE);
 	ok &= a->cpu->n.instructions == b->cpu->n.instructions;
 	if (xa == X_EXCEPTION && ok)
 		ok = a->ev.vector == b->ev.vector && a->ev.error == b->ev.error &&
@@ -432,14 +193,74 @@ static bool same(const struct fake *a, const struct fake *b, enum fake_exit xa, 
 	return ok;
 }
 
+/* ---- This CPU ---- */
+
+static bool native;
+
+static void run_native(const struct start *s, struct tstate *to)
+{
+	struct tstate from = {.rip = CODE + code_start, .rflags = X86_IF | 2};
+	unsigned k;
+
+	memcpy(from.gpr, s->gpr, sizeof(from.gpr));
+	for (k = 0; k < 16; k++)
+		memcpy(from.vec[k], s->vec[k], 16);
+	from.x87.mxcsr = 0x1f80;
+	from.x87.fcw = s->fcw;
+	memcpy((void *)DATA, s->data, sizeof(s->data));
+	memcpy((void *)CODE, code, sizeof(code));
+	native_run_program(m32 ? ISA_PROT32 : ISA_LONG64, &from, to);
+}
+
+/* Not RF, which belongs to the exception, nor where the last x87 instruction was. */
+static bool same_native(const struct fake *a, enum fake_exit x, const struct tstate *t)
+{
+	const struct isa_cpu *c = &a->cpu->c;
+	bool ok = x == X_EXCEPTION && t->faulted;
+	unsigned k;
+
+	for (k = 0; k < 16; k++) {
+		/* In 32-bit code the rest is not there. */
+		if (m32 && k >= 8)
+			continue;
+		ok &= m32 ? (u32)c->r.gpr[k] == (u32)t->gpr[k] : c->r.gpr[k] == t->gpr[k];
+		ok &= !memcmp(c->r.vec[k].b, t->vec[k], 32);
+	}
+	ok &= c->s.rip == t->rip && !((isa_flags(c) ^ t->rflags) & ~(u64)X86_RF);
+	ok &= c->r.x87.fcw == t->x87.fcw && c->r.x87.fsw == t->x87.fsw;
+	ok &= c->r.x87.ftw == t->x87.ftw && c->r.x87.mxcsr == t->x87.mxcsr;
+	ok &= !memcmp(c->r.x87.st, t->x87.st, sizeof(c->r.x87.st));
+	ok &= !memcmp(a->mem + DATA_AT, (void *)DATA, DATA_SIZE);
+	ok &= a->ev.vector == t->vector;
+	if (ok && t->vector == X86_PF)
+		ok = a->ev.error == t->error && a->ev.payload == t->cr2;
+	return ok;
+}
+
+static void report_native(const struct tstate *t)
+{
+	unsigned k;
+
+	printf("native: vector %u error %x cr2 %llx rip %llx flags %llx\n", t->vector, t->error,
+	       (unsigned long long)t->cr2, (unsigned long long)t->rip,
+	       (unsigned long long)t->rflags);
+	for (k = 0; k < 16; k++)
+		printf(" %llx", (unsigned long long)t->gpr[k]);
+	printf("\nfcw %x fsw %x ftw %x mxcsr %x", t->x87.fcw, t->x87.fsw, t->x87.ftw, t->x87.mxcsr);
+	for (k = 0; k < 8; k++)
+		printf(" %04x:%016llx", *(const u16 *)(t->x87.st[k] + 8),
+		       (unsigned long long)*(const u64 *)t->x87.st[k]);
+	printf("\n");
+}
+
 static void report(const char *name, const struct fake *f, enum fake_exit x)
 {
 	const struct isa_cpu *c = &f->cpu->c;
 	unsigned k;
 
-	printf("%s: exit %d vector %u rip %llx flags %llx insns %llu\n", name, x, f->ev.vector,
-	       (unsigned long long)c->s.rip, (unsigned long long)isa_flags(c),
-	       (unsigned long long)f->cpu->n.instructions);
+	printf("%s: %u bit, exit %d vector %u rip %llx flags %llx insns %llu\n", name,
+	       m32 ? 32 : 64, x, f->ev.vector, (unsigned long long)c->s.rip,
+	       (unsigned long long)isa_flags(c), (unsigned long long)f->cpu->n.instructions);
 	for (k = 0; k < 16; k++)
 		printf(" %llx", (unsigned long long)c->r.gpr[k]);
 	printf("\nfcw %x fsw %x ftw %x fop %x fip %llx fdp %llx mxcsr %x", c->r.x87.fcw,
@@ -454,54 +275,63 @@ static void report(const char *name, const struct fake *f, enum fake_exit x)
 int main(int argc, char **argv)
 {
 	unsigned n = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 0) : 3000, k, i, bad = 0;
-	unsigned faults = 0, round;
+	unsigned faults = 0, natives = 0, round, length;
 	u64 total = 0;
 	static struct fake a, b;
 	static struct start s;
+	struct tstate t;
 
 	if (!jit_supported())
 		return 77;
 	if (argc > 2)
 		seed = strtoull(argv[2], NULL, 0);
+	native = native_init() && !mprotect((void *)(CODE + PAGE_SIZE), PAGE_SIZE,
+					    PROT_READ | PROT_WRITE | PROT_EXEC);
 	make(&a, SIL_ENGINE_INTERP);
 	make(&b, SIL_ENGINE_JIT);
 	for (k = 0; k < n && bad < 3; k++) {
 		u64 this = seed = k * 0x9e3779b97f4a7c15ull + (argc > 2 ? seed : 1);
 
+		/* Mostly translated at once. */
+		b.m->cfg.translate_after = k % 4 ? 0 : 1 + k / 4 % 3;
 		memset(code, 0xf4, sizeof(code));
 		with_x87 = below(3) == 0;
-		program();
-		s.fcw = (u16)(below(8) ? 0x37f : 0x340 | below(64)) ^ (u16)(below(16) << 8);
-		s.ts = below(50) == 0;
-		for (i = 0; i < 16; i++)
-			s.gpr[i] = below(3) ? rnd() : below(64);
-		s.gpr[RBX] = DATA;
-		s.gpr[RSP] = DATA + 2 * PAGE_SIZE + 8 * below(16);
-		for (i = 0; i < sizeof(s.vec); i++)
-			((u8 *)s.vec)[i] = (u8)rnd();
-		for (i = 0; i < sizeof(s.data); i += 8)
-			memcpy(s.data + i, &(u64){rnd()}, 8);
+		m32 = below(3) == 0;
+		user = below(3) == 0;
+		pcid = !user && below(3) == 0;
+		length = program();
+		program_start(&s);
 		/* The second time the TLB and the translations are there. */
 		for (round = 0; round < 2; round++) {
 			enum fake_exit xa = run(&a, &s), xb = run(&b, &s);
+			bool ok = same(&a, &b, xa, xb), all = ok;
 
 			faults += xa == X_EXCEPTION;
 			total += b.cpu->n.instructions;
-			if (same(&a, &b, xa, xb))
+			if (user && native && native_has_mode(m32 ? ISA_PROT32 : ISA_LONG64)) {
+				run_native(&s, &t);
+				natives++;
+				all = ok && same_native(&a, xa, &t);
+			}
+			if (all)
 				continue;
 			bad++;
 			printf("MISMATCH program %u, seed %llx, round %u\n", k,
 			       (unsigned long long)this, round);
 			report("interp", &a, xa);
 			report("jit", &b, xb);
-			for (i = 0; i < (unsigned)(p - code); i++)
-				printf("%02x", code[i]);
+			if (ok)
+				report_native(&t);
+			for (i = 0; i < length; i++)
+				printf("%02x", code[code_start + i]);
 			printf("\n");
 			break;
 		}
 	}
-	printf("%u programs, %llu instructions, %u runs ended by a fault, %u with differences\n", k,
-	       (unsigned long long)total, faults, bad);
+	printf("%u programs, %llu instructions, %llu of them changes of privilege and the like, "
+	       "%u runs ended by a fault, %u on this CPU too, %u with differences\n",
+	       k, (unsigned long long)total, (unsigned long long)b.cpu->n.jit_lean, faults, natives,
+	       bad);
 	fake_fini(&a);
 	fake_fini(&b);
 	return bad != 0;

@@ -125,9 +125,17 @@ vmx_enter:
 	push	%r14
 	push	%r15
 	push	%rdi
-	mov	$0x6c14, %eax		/* HOST_RSP */
+	mov	evmcs, %rax
+	test	%rax, %rax
+	jz	1f
+	cmp	%rsp, 616(%rax)		/* f_HOST_RSP */
+	je	2f
+	mov	%rsp, 616(%rax)
+	btrl	$13, 824(%rax)		/* of clean_fields */
+	jmp	2f
+1:	mov	$0x6c14, %eax		/* HOST_RSP */
 	vmwrite	%rsp, %rax
-	test	%esi, %esi
+2:	test	%esi, %esi
 	mov	0x00(%rdi), %rax
 	mov	0x08(%rdi), %rcx
 	mov	0x10(%rdi), %rdx

@@ -201,6 +201,8 @@ u64 vmread(u32 field);
 void vmwrite(u32 field, u64 v);
 /* VMXON, and a VMCS with L1's own state as host and guest, which is current and clear. */
 void vmx_fresh(void);
+/* VMCLEAR and VMPTRLD: the next entry is a VMLAUNCH of this one. */
+void vmx_load(void *vmcs);
 /* Can all these bits be 1? */
 bool may_pin(u64 bits), may_cpu(u64 bits), may_cpu2(u64 bits), may_exit(u64 bits),
 	may_entry(u64 bits);

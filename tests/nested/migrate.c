@@ -5,13 +5,25 @@
  * state put into it. What runs then does not notice, wherever it was: in L2, halted there, with an
  * exception on its way.
  *
- * usage: migrate MICROSECONDS [options of kvmless boot]
+ * usage: migrate MICROSECONDS|exits:N[:SEED]|slots:N[:SEED] [options of kvmless boot]
  *
- * The time between two moves is random around MICROSECONDS.
+ * The time between two moves is random around MICROSECONDS. Or there are moves after VM exits:
+ * outside L2 after one in 64, in L2 after 1 to 2N - 1, now and then 16 times as many (fewer may not
+ * be enough for an instruction: the new VM has no page mapped, and maps no large ones, so that the
+ * next exits are violations in whatever the guest does, the delivery of events included).
+ *
+ * With "slots" the VM stays, and at such moments its memory slots are deleted and made anew over
+ * another mapping of the same memory; all the while another thread makes, moves and deletes a slot
+ * that nobody uses, and has the dirty log of the others on and off.
  *
  * At the end a line on stderr says how many moves there were, and how many with L2 running, halted
  * in L2, and with an event pending or being delivered.
  */
+/* Headers of arrays are followed by their entries. */
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wgnu-variable-sized-type-not-at-end"
+#endif
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -33,7 +45,7 @@
 /* What the VMM has done to the VM before its vCPUs: done to each following VM again. */
 struct setup {
 	unsigned long req, arg;
-	u8 data[64];
+	u8 data[64] __attribute__((aligned(8)));
 	unsigned size; /* 0: arg is the value */
 };
 
@@ -42,6 +54,8 @@ struct vcpu {
 	unsigned id;
 	void *run; /* where the VMM has mapped it */
 	struct kvm_cpuid2 *cpuid;
+	bool counting;
+	bool evmcs; /* KVM_CAP_HYPERV_ENLIGHTENED_VMCS */
 };
 
 static struct {
@@ -58,7 +72,14 @@ static struct {
 	bool wanted, over;
 	unsigned waiting, generation;
 	pthread_rwlock_t vm_lock; /* other threads' ioctls on the VM */
-	unsigned moves, in_l2, halted, events;
+	unsigned moves, in_l2, halted, events, to_l1, repeated;
+	unsigned exits, seed; /* not 0: how many exits between moves */
+	bool slots;	      /* move the memory, not the VM */
+	struct {
+		u64 at[2], size; /* two mappings of the guest's memory */
+		unsigned now;
+	} ram;
+	unsigned changes; /* of slots while the guest runs */
 } m = {.lock = PTHREAD_MUTEX_INITIALIZER,
        .cond = PTHREAD_COND_INITIALIZER,
        .vm_lock = PTHREAD_RWLOCK_INITIALIZER,
@@ -101,18 +122,25 @@ struct vm_state {
 	struct vcpu_state vcpu[MAX_CPUS];
 };
 
-static void save_vcpu(struct vcpu *v, struct vcpu_state *s)
+/* What the VMM has answered is to be in the registers, and a kick is over. */
+static void finish_exit(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
-	unsigned n = m.msrs->nmsrs;
 
-	/* What the VMM has answered is to be in the registers. */
 	__atomic_store_n(&run->immediate_exit, 1, __ATOMIC_RELAXED);
 	if (kvmless_ioctl(v->now, KVM_RUN, 0) >= 0 || errno != EINTR) {
 		if (errno != EAGAIN)
 			fail("KVM_RUN with immediate_exit");
 	}
 	__atomic_store_n(&run->immediate_exit, 0, __ATOMIC_RELAXED);
+}
+
+static void save_vcpu(struct vcpu *v, struct vcpu_state *s)
+{
+	struct kvm_run *run = v->run;
+	unsigned n = m.msrs->nmsrs;
+
+	finish_exit(v);
 	DO(v->now, KVM_GET_REGS, &s->regs);
 	DO(v->now, KVM_GET_SREGS2, &s->sregs);
 	DO(v->now, KVM_GET_XSAVE, &s->xsave);
@@ -121,6 +149,9 @@ static void save_vcpu(struct vcpu *v, struct vcpu_state *s)
 	DO(v->now, KVM_GET_MP_STATE, &s->mp);
 	s->nested.size = sizeof(s->room);
 	DO(v->now, KVM_GET_NESTED_STATE, &s->nested);
+	if (!!(run->flags & KVM_RUN_X86_GUEST_MODE) !=
+	    !!(s->nested.flags & KVM_STATE_NESTED_GUEST_MODE))
+		fail("KVM_RUN does not tell whether L2 runs");
 	s->msrs = calloc(1, sizeof(*s->msrs) + n * sizeof(s->msrs->entries[0]));
 	if (!s->msrs)
 		fail("memory");
@@ -148,7 +179,9 @@ static void save_vcpu(struct vcpu *v, struct vcpu_state *s)
 		m.halted += s->mp.mp_state == KVM_MP_STATE_HALTED;
 		m.events += s->events.exception.pending || s->events.exception.injected ||
 			    s->events.interrupt.injected || s->events.nmi.injected ||
-			    s->events.nmi.pending;
+			    s->events.nmi.pending || s->events.triple_fault.pending;
+		m.repeated += !!(s->nested.flags & KVM_STATE_NESTED_RUN_PENDING);
+		m.to_l1 += s->nested.flags & KVM_STATE_NESTED_MTF_PENDING ? 1 : 0;
 	}
 }
 
@@ -173,6 +206,13 @@ static void load_vcpu(struct vcpu *v, struct vcpu_state *s)
 	struct kvm_run *run = v->run;
 	int n;
 
+	if (v->evmcs) {
+		u16 version;
+		struct kvm_enable_cap cap = {.cap = KVM_CAP_HYPERV_ENLIGHTENED_VMCS,
+					     .args = {(u64)&version}};
+
+		DO(v->now, KVM_ENABLE_CAP, &cap);
+	}
 	DO(v->now, KVM_SET_CPUID2, v->cpuid);
 	set_msr(v, s, 0x3a);
 	DO(v->now, KVM_SET_SREGS2, &s->sregs);
@@ -198,28 +238,162 @@ static void load_vcpu(struct vcpu *v, struct vcpu_state *s)
 	free(s->msrs);
 }
 
-/* Pending exceptions are told from those being delivered. */
-static void know_payloads(void)
+/* Pending exceptions are told from those being delivered, and there is a place for triple faults.
+ */
+static void know_events(void)
 {
-	struct kvm_enable_cap cap = {.cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = {1}};
+	struct kvm_enable_cap payload = {.cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = {1}};
+	struct kvm_enable_cap triple = {.cap = KVM_CAP_X86_TRIPLE_FAULT_EVENT, .args = {1}};
 
-	DO(m.vm_now, KVM_ENABLE_CAP, &cap);
+	DO(m.vm_now, KVM_ENABLE_CAP, &payload);
+	DO(m.vm_now, KVM_ENABLE_CAP, &triple);
+}
+
+static void count_exits(struct vcpu *v, unsigned n)
+{
+	if (kvmless_leave_after(v->now, n))
+		fail("kvmless_leave_after");
+}
+
+static unsigned random_exits(void)
+{
+	unsigned n = 1 + (unsigned)rand_r(&m.seed) % (2 * m.exits - 1);
+
+	return rand_r(&m.seed) % 8 ? n : 16 * n;
 }
 
 static void replay_setup(void)
 {
 	for (unsigned i = 0; i < m.nsetup; i++) {
-		const struct setup *s = &m.setup[i];
+		struct setup *s = &m.setup[i];
 
+		if (s->req == KVM_SET_USER_MEMORY_REGION && m.exits) /* small pages */
+			((struct kvm_userspace_memory_region *)s->data)->flags |=
+				KVM_MEM_LOG_DIRTY_PAGES;
 		if (kvmless_ioctl(m.vm_now, s->req, s->size ? (unsigned long)s->data : s->arg) < 0)
 			fail("setting the VM up again");
 	}
 }
 
+/* ---- Slots ---- */
+
+static bool in_l2(const struct vcpu *v)
+{
+	union {
+		struct kvm_nested_state nested;
+		u8 room[16384];
+	} s = {.nested.size = sizeof(s)};
+
+	DO(v->now, KVM_GET_NESTED_STATE, &s);
+	return s.nested.flags & KVM_STATE_NESTED_GUEST_MODE;
+}
+
+static struct kvm_userspace_memory_region *region(unsigned i)
+{
+	struct setup *s = &m.setup[i];
+
+	return s->req == KVM_SET_USER_MEMORY_REGION ? (void *)s->data : NULL;
+}
+
+/* The VMM's memory, mapped twice. */
+static void *two_mappings(size_t n)
+{
+	int fd = memfd_create("ram", MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, (off_t)n))
+		fail("memfd_create");
+	for (unsigned i = 0; i < 2; i++) {
+		void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+		if (p == MAP_FAILED)
+			fail("mmap of the memory");
+		m.ram.at[i] = (u64)p;
+	}
+	m.ram.size = n;
+	close(fd);
+	return (void *)m.ram.at[0];
+}
+
+/* All vCPUs are outside KVM_RUN. */
+static void move_slots(void)
+{
+	pthread_rwlock_wrlock(&m.vm_lock);
+	for (unsigned i = 0; i < m.nsetup; i++) {
+		struct kvm_userspace_memory_region *r = region(i), none;
+
+		if (!r || r->userspace_addr - m.ram.at[m.ram.now] >= m.ram.size)
+			continue;
+		none = *r;
+		none.memory_size = 0;
+		DO(m.vm_now, KVM_SET_USER_MEMORY_REGION, &none);
+		r->userspace_addr += m.ram.at[!m.ram.now] - m.ram.at[m.ram.now];
+		DO(m.vm_now, KVM_SET_USER_MEMORY_REGION, r);
+	}
+	m.ram.now = !m.ram.now;
+	for (unsigned i = 0; i < m.ncpus; i++) {
+		finish_exit(&m.vcpu[i]);
+		m.in_l2 += in_l2(&m.vcpu[i]);
+		count_exits(&m.vcpu[i], random_exits());
+	}
+	pthread_rwlock_unlock(&m.vm_lock);
+	m.moves++;
+}
+
+/* While the guest runs: a slot of its own, and the others' dirty logs. */
+static void *slot_changer(void *unused)
+{
+	static u8 page[2 * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+	static u8 bitmap[1 << 20];
+	unsigned seed = 1;
+
+	for (;;) {
+		struct timespec ts = {.tv_nsec = 100000};
+		struct kvm_userspace_memory_region own = {
+			.slot = 100,
+			.guest_phys_addr = (3ull << 30) + (m.changes / 3) % 5 * PAGE_SIZE,
+			.memory_size = m.changes % 3 == 2 ? 0 : PAGE_SIZE,
+			.userspace_addr = (u64)page,
+		};
+
+		if (m.changes % 3 == 1)
+			own.guest_phys_addr += 2ull << 20;
+		nanosleep(&ts, NULL);
+		pthread_rwlock_wrlock(&m.vm_lock);
+		if (m.over) {
+			pthread_rwlock_unlock(&m.vm_lock);
+			return NULL;
+		}
+		if (!m.vcpu[0].counting) { /* the VMM is not ready yet */
+			pthread_rwlock_unlock(&m.vm_lock);
+			continue;
+		}
+		DO(m.vm_now, KVM_SET_USER_MEMORY_REGION, &own);
+		for (unsigned i = 0; i < m.nsetup && rand_r(&seed) % 4 == 0; i++) {
+			struct kvm_userspace_memory_region *r = region(i);
+			struct kvm_dirty_log log = {.dirty_bitmap = bitmap};
+
+			if (!r)
+				continue;
+			log.slot = r->slot;
+			if (r->flags & KVM_MEM_LOG_DIRTY_PAGES &&
+			    r->memory_size >> 15 < sizeof(bitmap))
+				DO(m.vm_now, KVM_GET_DIRTY_LOG, &log);
+			r->flags ^= KVM_MEM_LOG_DIRTY_PAGES;
+			DO(m.vm_now, KVM_SET_USER_MEMORY_REGION, r);
+		}
+		m.changes++;
+		pthread_rwlock_unlock(&m.vm_lock);
+	}
+}
+
 static void move(void)
 {
-	struct vm_state *s = calloc(1, sizeof(*s));
+	struct vm_state *s = m.slots ? NULL : calloc(1, sizeof(*s));
 
+	if (m.slots) {
+		move_slots();
+		return;
+	}
 	if (!s)
 		fail("memory");
 	pthread_rwlock_wrlock(&m.vm_lock);
@@ -238,7 +412,7 @@ static void move(void)
 	m.vm_now = kvmless_ioctl(m.kvm, KVM_CREATE_VM, 0);
 	if (m.vm_now < 0)
 		fail("KVM_CREATE_VM");
-	know_payloads();
+	know_events();
 	replay_setup();
 	s->clock.flags = 0;
 	DO(m.vm_now, KVM_SET_CLOCK, &s->clock);
@@ -255,8 +429,11 @@ static void move(void)
 	for (unsigned i = 0; i < 3; i++)
 		DO(m.vm_now, KVM_SET_IRQCHIP, &s->chip[i]);
 	DO(m.vm_now, KVM_SET_PIT2, &s->pit);
-	for (unsigned i = 0; i < m.ncpus; i++)
+	for (unsigned i = 0; i < m.ncpus; i++) {
 		load_vcpu(&m.vcpu[i], &s->vcpu[i]);
+		if (m.exits)
+			count_exits(&m.vcpu[i], random_exits());
+	}
 	pthread_rwlock_unlock(&m.vm_lock);
 	free(s);
 	m.moves++;
@@ -296,6 +473,19 @@ out:
 
 /* ---- Between the VMM and KVM ---- */
 
+/* A move at the next chance: all vCPUs are to come to it. */
+static void want_move(void)
+{
+	pthread_mutex_lock(&m.lock);
+	m.wanted = m.ncpus && !m.over;
+	pthread_mutex_unlock(&m.lock);
+	pthread_rwlock_rdlock(&m.vm_lock);
+	for (unsigned i = 0; i < m.ncpus; i++)
+		if (m.vcpu[i].run)
+			kvmless_kick(m.vcpu[i].now);
+	pthread_rwlock_unlock(&m.vm_lock);
+}
+
 static struct vcpu *find(int fd)
 {
 	for (unsigned i = 0; i < m.ncpus; i++)
@@ -322,7 +512,8 @@ static void record(unsigned long req, unsigned long arg)
 	s->size = req == KVM_SET_TSS_ADDR || req == KVM_CREATE_IRQCHIP ? 0 : req >> 16 & 0x3fff;
 	if (s->size > sizeof(s->data))
 		fail("a long ioctl of a VM");
-	memcpy(s->data, (const void *)arg, s->size);
+	if (s->size)
+		memcpy(s->data, (const void *)arg, s->size);
 }
 
 static int vm_ioctl(unsigned long req, unsigned long arg)
@@ -359,12 +550,15 @@ static int sys_ioctl(int fd, unsigned long req, unsigned long arg)
 		r = kvmless_ioctl(fd, req, arg);
 		if (req == KVM_CREATE_VM) {
 			m.vm = m.vm_now = r;
-			know_payloads();
+			know_events();
 		}
 		if (req == KVM_GET_VCPU_MMAP_SIZE)
 			m.run_size = (size_t)r;
 		return r;
 	}
+	if (req == KVM_ENABLE_CAP &&
+	    ((const struct kvm_enable_cap *)arg)->cap == KVM_CAP_HYPERV_ENLIGHTENED_VMCS)
+		v->evmcs = true;
 	if (req == KVM_SET_CPUID2) {
 		const struct kvm_cpuid2 *c = (const void *)arg;
 		size_t n = sizeof(*c) + c->nent * sizeof(c->entries[0]);
@@ -375,9 +569,22 @@ static int sys_ioctl(int fd, unsigned long req, unsigned long arg)
 			fail("memory");
 		memcpy(v->cpuid, c, n);
 	}
-	if (req == KVM_RUN)
-		meet();
-	return kvmless_ioctl(v->now, req, arg);
+	if (req != KVM_RUN)
+		return kvmless_ioctl(v->now, req, arg);
+	if (m.exits && !v->counting) {
+		v->counting = true;
+		count_exits(v, 1);
+	}
+	meet();
+	r = kvmless_ioctl(v->now, req, arg);
+	if (m.exits && r < 0 && errno == EINTR && !m.wanted) {
+		if (in_l2(v) || rand_r(&m.seed) % 64 == 0)
+			want_move();
+		else
+			count_exits(v, 1);
+		errno = EINTR;
+	}
+	return r;
 }
 
 static int sys_close(int fd)
@@ -406,7 +613,11 @@ void *__wrap_mmap64(void *addr, size_t n, int prot, int flags, int fd, off_t off
 void *__wrap_mmap64(void *addr, size_t n, int prot, int flags, int fd, off_t off)
 {
 	struct vcpu *v = fd >= 0 ? find(fd) : NULL;
-	void *p = __real_mmap64(addr, n, prot, flags, fd, off);
+	void *p;
+
+	if (m.slots && !m.ram.size && (flags & MAP_ANONYMOUS) && n >= 16ul << 20)
+		return two_mappings(n);
+	p = __real_mmap64(addr, n, prot, flags, fd, off);
 
 	if (v && !v->run && p != MAP_FAILED && n == m.run_size)
 		v->run = p;
@@ -427,6 +638,7 @@ static void *ticker(void *arg)
 {
 	const unsigned every = *(const unsigned *)arg;
 	unsigned seed = every;
+	bool over;
 
 	for (;;) {
 		u64 ns = (every / 2 + (unsigned)rand_r(&seed) % (every + 1)) * 1000ull;
@@ -434,25 +646,25 @@ static void *ticker(void *arg)
 				      .tv_nsec = (long)(ns % 1000000000)};
 
 		nanosleep(&ts, NULL);
+		want_move();
 		pthread_mutex_lock(&m.lock);
-		if (m.over) {
-			pthread_mutex_unlock(&m.lock);
-			return NULL;
-		}
-		m.wanted = m.ncpus;
+		/* However long a move takes, the guest runs for this time between two. */
+		while (m.wanted && !m.over)
+			pthread_cond_wait(&m.cond, &m.lock);
+		over = m.over;
 		pthread_mutex_unlock(&m.lock);
-		pthread_rwlock_rdlock(&m.vm_lock);
-		for (unsigned i = 0; i < m.ncpus; i++)
-			if (m.vcpu[i].run)
-				kvmless_kick(m.vcpu[i].now);
-		pthread_rwlock_unlock(&m.vm_lock);
+		if (over)
+			return NULL;
 	}
 }
 
 static void at_end(void *opaque, int vm_fd, const int *vcpu_fds, unsigned ncpus)
 {
 	pthread_mutex_lock(&m.lock);
+	pthread_rwlock_wrlock(&m.vm_lock);
 	m.over = true;
+	pthread_rwlock_unlock(&m.vm_lock);
+	pthread_cond_broadcast(&m.cond);
 	pthread_mutex_unlock(&m.lock);
 }
 
@@ -463,6 +675,13 @@ int main(int argc, char **argv)
 	unsigned every = argc > 1 ? (unsigned)atoi(argv[1]) : 0;
 	pthread_t thread;
 	int n, kvm, r;
+
+	if (argc > 1 && sscanf(argv[1], "exits:%u:%u", &m.exits, &m.seed) >= 1)
+		every = m.exits;
+	if (argc > 1 && sscanf(argv[1], "slots:%u:%u", &m.exits, &m.seed) >= 1) {
+		every = m.exits;
+		m.slots = true;
+	}
 
 	for (int i = 2; i < argc; i += n) {
 		n = common_parse(&common, argc - i, argv + i);
@@ -480,13 +699,19 @@ int main(int argc, char **argv)
 	m.msrs->nmsrs = 1024;
 	DO(kvm, KVM_GET_MSR_INDEX_LIST, m.msrs);
 	kvmless_close(kvm);
-	if (pthread_create(&thread, NULL, ticker, &every))
+	if ((!m.exits || m.slots) &&
+	    pthread_create(&thread, NULL, m.slots ? slot_changer : ticker, &every))
 		fail("pthread_create");
 	r = vmm_run(&opt);
 	at_end(NULL, 0, NULL, 0);
-	pthread_join(thread, NULL);
+	if (!m.exits || m.slots)
+		pthread_join(thread, NULL);
+	if (m.slots)
+		fprintf(stderr, "migrate: %u changes of slots while the guest ran\n", m.changes);
 	fprintf(stderr,
-		"migrate: %u moves, %u with L2 running, %u of them halted, %u with an event\n",
-		m.moves, m.in_l2, m.halted, m.events);
+		"migrate: %u moves, %u with L2 running, %u of them halted, %u with an event, %u "
+		"with an "
+		"entry, %u with an MTF exit to come\n",
+		m.moves, m.in_l2, m.halted, m.events, m.repeated, m.to_l1);
 	return r;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* Results on the serial port, exceptions, memory, the choice of groups. */
+#include "evmcs.h"
 #include "l1.h"
 
 struct exc exc;
@@ -260,11 +261,23 @@ static bool same_word(const char *a, const char *word)
 void l1_main(u32 *info);
 void l1_main(u32 *info)
 {
-	const char *wanted = info[0] & 4 ? option((const char *)(u64)info[4], "group=") : NULL;
+	const char *line = info[0] & 4 ? (const char *)(u64)info[4] : "";
+	const char *wanted = option(line, "group=");
+	bool enlightened = option(line, "vmcs=enlightened");
+	const char *in_motion = option(line, "moved=yes");
+	static char name[32];
 	bool any = false;
 
+	/* A loader may have put the command line where our pages are. */
+	for (unsigned i = 0; wanted && i < sizeof(name) - 1 && wanted[i] && wanted[i] != ' '; i++)
+		name[i] = wanted[i];
+	wanted = wanted ? name : NULL;
+
+	moved = in_motion;
 	group = "setup";
 	setup_tables();
+	if (enlightened && !hv_start())
+		panic("no Hyper-V", 0);
 	if (!vmx_probe()) {
 		skip("everything", "the processor has no VMX");
 		note("SKIPPED ALL");

@@ -91,6 +91,84 @@ static void tpr(void)
 	}
 }
 
+static void l2_lowers_vtpr(void)
+{
+	vapic[TPR] = 0x20;
+	/* A page that nobody has touched: its violation is no affair of L1's, and L2 runs on. */
+	*target = 1;
+	seen = READ_REG(cr8);
+	WRITE_REG(cr8, 1ull);
+}
+
+/* Only an entry and writes of TPR compare it with the threshold (30.1.1, 27.2.1.1): writing VTPR in
+ * memory does not, nor does an exit that L1 has no part in. */
+static void vtpr_in_memory(void)
+{
+	start();
+	if (may_cpu2(SECONDARY_EXEC_ENABLE_EPT)) {
+		set_cpu2(SECONDARY_EXEC_ENABLE_EPT);
+		vmwrite(EPT_POINTER, ept_identity());
+	}
+	vapic[TPR] = 0x70;
+	vmwrite(TPR_THRESHOLD, 7);
+	target = (u32 *)page();
+	check("VTPR lowered in memory", run_at(l2_lowers_vtpr), EXIT_REASON_TPR_BELOW_THRESHOLD);
+	check("VTPR lowered in memory, seen", seen, 2);
+	check("VTPR lowered in memory, entry", run(), NOENTRY(VALID(7)));
+	vapic[TPR] = 0x70;
+	value = 7;
+	check("VTPR raised in memory", run_at(l2_write_cr8), EXIT_REASON_VMCALL);
+	value = 6;
+	check("VTPR raised in memory, threshold", run_at(l2_write_cr8),
+	      EXIT_REASON_TPR_BELOW_THRESHOLD);
+}
+
+/* What an entry looks up it looks up again when the field, a control, or the current VMCS changes.
+ */
+static void pages_change(void)
+{
+	u32 *second = page(), *third = page();
+	u64 *other = page(), cpu;
+
+	start();
+	vapic[TPR] = 0x10;
+	second[TPR] = 0x20;
+	third[TPR] = 0x30;
+	for (unsigned i = 0; i < 3; i++) {
+		check("first page", run_at(l2_read_cr8), EXIT_REASON_VMCALL);
+		check("first page, CR8", seen, 1);
+	}
+	vmwrite(VIRTUAL_APIC_PAGE_ADDR, (u64)second);
+	check("second page", run_at(l2_read_cr8), EXIT_REASON_VMCALL);
+	check("second page, CR8", seen, 2);
+	/* Without a page, and with the one that was given meanwhile. */
+	cpu = vmread(CPU_BASED_VM_EXEC_CONTROL);
+	if (may_cpu(CPU_BASED_CR8_STORE_EXITING)) {
+		vmwrite(CPU_BASED_VM_EXEC_CONTROL,
+			(cpu & ~(u64)CPU_BASED_TPR_SHADOW) | CPU_BASED_CR8_STORE_EXITING);
+		vmwrite(VIRTUAL_APIC_PAGE_ADDR, (u64)third);
+		check("no page", run_at(l2_read_cr8), EXIT_REASON_CR_ACCESS);
+		vmwrite(CPU_BASED_VM_EXEC_CONTROL, cpu);
+		check("third page", run_at(l2_read_cr8), EXIT_REASON_VMCALL);
+		check("third page, CR8", seen, 3);
+		vmwrite(VIRTUAL_APIC_PAGE_ADDR, (u64)second);
+	}
+	/* Another VMCS, which has the first page: a copy of this one's region. */
+	vmwrite(VIRTUAL_APIC_PAGE_ADDR, (u64)vapic);
+	vmclear((u64)vmcs_page);
+	memcpy(other, vmcs_page, 4096);
+	vmx_load(vmcs_page);
+	vmwrite(VIRTUAL_APIC_PAGE_ADDR, (u64)second);
+	check("loaded again", run_at(l2_read_cr8), EXIT_REASON_VMCALL);
+	check("loaded again, CR8", seen, 2);
+	vmx_load(other);
+	check("other VMCS", run_at(l2_read_cr8), EXIT_REASON_VMCALL);
+	check("other VMCS, CR8", seen, 1);
+	vmx_load(vmcs_page);
+	check("first VMCS", run_at(l2_read_cr8), EXIT_REASON_VMCALL);
+	check("first VMCS, CR8", seen, 2);
+}
+
 static void access_page(bool ept)
 {
 	u32 *page_of_apic = (u32 *)(120ull << 20);
@@ -202,6 +280,8 @@ void group_apic(void)
 		return;
 	}
 	tpr();
+	vtpr_in_memory();
+	pages_change();
 	access_page(false);
 	access_page(true);
 	x2apic();

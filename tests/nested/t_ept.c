@@ -313,6 +313,32 @@ static void large(void)
 	}
 }
 
+/* Four levels map 48 bits: an address beyond them is a violation, whatever its low bits
+ * find. 29.3.2 */
+static void beyond(void)
+{
+	u64 gla = 100ull << 20, *pde = &page_dirs[gla >> 21], old = *pde;
+
+	if (maxphyaddr <= 48 || (eptp & BITS(5, 3)) != EPTP_WALK_4) {
+		skip("address beyond EPT", "all of them are mapped");
+		return;
+	}
+	target = (u64 *)(gla + 0x18);
+	start();
+	check("address within EPT", run_at(l2_read), EXIT_REASON_VMCALL);
+	*pde |= BIT(48);
+	WRITE_REG(cr3, READ_REG(cr3));
+	start();
+	violation("address beyond EPT", l2_read, 1, 0, BIT(48) | (gla + 0x18), gla + 0x18,
+		  BIT(7) | BIT(8));
+	violation("address beyond EPT, write", l2_write, 2, 0, BIT(48) | (gla + 0x18), gla + 0x18,
+		  BIT(7) | BIT(8));
+	*pde = old;
+	WRITE_REG(cr3, READ_REG(cr3));
+	start();
+	check("address within EPT again", run_at(l2_write), EXIT_REASON_VMCALL);
+}
+
 /* A violation while an event is delivered: 28.2.4 */
 static void vectoring(void)
 {
@@ -355,5 +381,6 @@ void group_ept(void)
 	walks();
 	accessed_dirty();
 	large();
+	beyond();
 	vectoring();
 }

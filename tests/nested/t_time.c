@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* TSC offset and scaling, preemption timer, monitor trap flag. 25.3, 26.5, 26.5.1, 26.5.2 */
+/* TSC offset and scaling, preemption timer, monitor trap flag, PAUSE
+ * loops. 25.3, 26.5, 26.5.1, 26.5.2 */
 #include "l1.h"
 
 static u64 seen;
@@ -203,9 +204,56 @@ static void mtf(void)
 	check("MTF and VMCALL", run_at(l2_done), EXIT_REASON_VMCALL);
 }
 
+/* ---- PAUSE-loop exiting: 26.1.3 ---- */
+
+static void l2_pause_1000(void)
+{
+	for (unsigned i = 0; i < 1000; i++)
+		asm volatile("pause");
+}
+
+static void pause_loop(void)
+{
+	u64 a;
+
+	if (!may_cpu2(SECONDARY_EXEC_PAUSE_LOOP_EXITING)) {
+		skip("PAUSE-loop exiting", "not advertised");
+		return;
+	}
+	vmx_fresh();
+	vmwrite(PLE_GAP, 0xffffffff);
+	check("PLE_Gap, read", vmread(PLE_GAP), 0xffffffff);
+	vmwrite(PLE_WINDOW, 1 << 20);
+	check("PLE_Window, read", vmread(PLE_WINDOW), 1 << 20);
+	check("PAUSE loop without the control", run_at(l2_pause_1000), EXIT_REASON_VMCALL);
+	set_cpu2(SECONDARY_EXEC_PAUSE_LOOP_EXITING);
+	a = rdtsc();
+	check("PAUSE loop", run_at(l2_spin), EXIT_REASON_PAUSE_INSTRUCTION);
+	check("PAUSE loop, not early", rdtsc() - a >= 1 << 20, 1);
+	check("PAUSE loop, length", vmread(VM_EXIT_INSTRUCTION_LEN), 2);
+	check("PAUSE loop, at a PAUSE", *(u16 *)vmread(GUEST_RIP), 0x90f3);
+	check("PAUSE loop, qualification", vmread(EXIT_QUALIFICATION), 0);
+	/* Behind it the window begins anew. */
+	a = rdtsc();
+	vmwrite(GUEST_RIP, vmread(GUEST_RIP) + 2);
+	check("PAUSE loop goes on", run(), EXIT_REASON_PAUSE_INSTRUCTION);
+	check("PAUSE loop goes on, not early", rdtsc() - a >= 1 << 20, 1);
+	/* Each PAUSE a loop of its own; a window that is never over. */
+	vmwrite(PLE_GAP, 0);
+	vmwrite(PLE_WINDOW, 0);
+	check("PAUSEs far apart", run_at(l2_pause_1000), EXIT_REASON_VMCALL);
+	vmwrite(PLE_GAP, 0xffffffff);
+	vmwrite(PLE_WINDOW, 0xffffffff);
+	check("PAUSE loop, shorter than the window", run_at(l2_pause_1000), EXIT_REASON_VMCALL);
+	/* The other control asks for all of them. */
+	set_cpu(CPU_BASED_PAUSE_EXITING);
+	check("PAUSE exiting as well", run_at(l2_pause_1000), EXIT_REASON_PAUSE_INSTRUCTION);
+}
+
 void group_time(void)
 {
 	tsc();
 	timer();
 	mtf();
+	pause_loop();
 }

@@ -178,6 +178,40 @@ static void linear_changes(bool ept)
 	WRITE_REG(cr3, READ_REG(cr3));
 }
 
+/*
+ * In a large page's entry bit 12 is PAT, no address bit (vol. 3A, table 4-18): wherever page tables
+ * are read, by the processor, for a shadow, or for an instruction that is emulated.
+ */
+static void large_pat(void)
+{
+	u64 *pde = &page_dirs[50], *mmio = &page_dirs[0xfee00000 >> 21];
+	volatile u64 *p = (u64 *)(50ull << 21);
+	volatile u32 *id = (u32 *)0xfee00020, *version = (u32 *)0xfee00030;
+	u32 before[2] = {*id, *version};
+	u64 first = rdmsr(0x1b);
+
+	for (u64 i = 0; i < 3; i++)
+		p[512 * i] = 0x1111 * (i + 1);
+	*pde |= BIT(12);
+	*mmio |= BIT(12);
+	WRITE_REG(cr3, READ_REG(cr3));
+	vmx_fresh();
+	for (u64 i = 0; i < 3; i++) {
+		check("large page with PAT", p[512 * i], 0x1111 * (i + 1));
+		target = &p[512 * i];
+		check("large page with PAT, in L2", read_in_l2(), 0x1111 * (i + 1));
+	}
+	p[512] = 5;
+	check("local APIC's ID", *id, before[0]);
+	check("local APIC's version", *version, before[1]);
+	*pde &= ~BIT(12);
+	*mmio &= ~BIT(12);
+	WRITE_REG(cr3, READ_REG(cr3));
+	check("written with PAT", p[512], 5);
+	check("next page is another", p[1024], 0x3333);
+	check("APIC base", rdmsr(0x1b), first);
+}
+
 void group_tlb(void)
 {
 	ev = caps[MSR_VMX_EPT_VPID - MSR_VMX_BASIC];
@@ -190,4 +224,5 @@ void group_tlb(void)
 	ept_changes();
 	linear_changes(false);
 	linear_changes(true);
+	large_pat();
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* VMX instructions of the test hypervisor, a plain VMCS, entering L2. */
+#include "evmcs.h"
 #include "l1.h"
 
 struct regs regs;
@@ -58,13 +59,42 @@ u64 vmptrst(u64 *pa)
 	return VMX_INSN("vmptrst (%1)", "r"(pa));
 }
 
+/* Of an enlightened VMCS they are loads and stores; a store is told of in the clean fields. */
+static u64 access_evmcs(u64 field, u64 *v, bool write)
+{
+	const struct evmcs_field *f = evmcs_find((u32)field);
+	char *at;
+
+	if (!f || field >> 32)
+		return VALID(12);
+	at = (char *)evmcs + f->offset;
+	/* As a processor stores access rights. */
+	if (write && field >= GUEST_ES_AR_BYTES && field <= GUEST_TR_AR_BYTES)
+		*v &= 0x1f0ff;
+	if (!write) {
+		*v = 0;
+		memcpy(v, at, f->size);
+		return 0;
+	}
+	memcpy(at, v, f->size);
+	if (f->group == EVMCS_ALL)
+		evmcs->clean_fields = 0;
+	else if (f->group != EVMCS_NONE)
+		evmcs->clean_fields &= ~(u32)BIT(f->group);
+	return 0;
+}
+
 u64 vmread_try(u64 field, u64 *v)
 {
+	if (evmcs)
+		return access_evmcs(field, v, false);
 	return VMX_INSN("vmread %1, (%2)", "r"(field), "r"(v));
 }
 
 u64 vmwrite_try(u64 field, u64 v)
 {
+	if (evmcs)
+		return access_evmcs(field, &v, true);
 	return VMX_INSN("vmwrite %2, %1", "r"(field), "r"(v));
 }
 
@@ -220,23 +250,38 @@ static void guest_segment(u32 n, u64 sel, u64 base, u64 limit, u64 ar)
 	vmwrite(GUEST_ES_AR_BYTES + 2 * n, ar);
 }
 
+void vmx_load(void *vmcs)
+{
+	if (evmcs) {
+		vmclear((u64)evmcs);
+		evmcs = vmcs;
+		vp_assist->current_nested_vmcs = (u64)vmcs;
+		launched = false;
+		return;
+	}
+	if (vmclear((u64)vmcs) || vmptrld((u64)vmcs))
+		panic("VMCLEAR or VMPTRLD fails", (u64)vmcs);
+	launched = false;
+}
+
 void vmx_fresh(void)
 {
 	u64 gdtr[2] = {0}, idtr[2] = {0};
+	void *vmcs = evmcs ? (void *)evmcs : vmcs_page;
 	u64 r;
 
-	r = vmclear((u64)vmcs_page);
+	r = vmclear((u64)vmcs);
 	if (r == EXC(6)) {
 		r = vmxon((u64)vmxon_region);
 		if (r)
 			panic("VMXON fails", r);
-		r = vmclear((u64)vmcs_page);
+		r = vmclear((u64)vmcs);
 	}
 	if (r)
 		panic("VMCLEAR fails", r);
-	memset(vmcs_page, 0, 4096);
-	*(u32 *)vmcs_page = revision;
-	r = vmptrld((u64)vmcs_page);
+	memset(vmcs, 0, 4096);
+	*(u32 *)vmcs = evmcs ? 1 : revision;
+	r = evmcs ? 0 : vmptrld((u64)vmcs_page);
 	if (r)
 		panic("VMPTRLD fails", r);
 	launched = false;

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""kvmless run as a person meets it: cli.py KVMLESS CLIENT STATIC-PROGRAM TEST."""
+"""kvmless run as a person meets it: cli.py KVMLESS CLIENT PROCESS STATIC-PROGRAM TEST."""
 import json
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 
-kvmless, client, static = (os.path.abspath(f) for f in sys.argv[1:4])
-test = sys.argv[4]
+kvmless, client, process, static = (os.path.abspath(f) for f in sys.argv[1:5])
+test = sys.argv[5]
 
 
 def run(*args, **kw):
@@ -26,6 +28,34 @@ def messages():
     assert r.returncode == 2 and "usage" in r.stderr, r
     r = run("--param", "kvm.nonsense=1", "--", "true")
     assert r.returncode == 2 and "no parameter" in r.stderr, r
+    with tempfile.TemporaryDirectory() as d:
+        # The command without its library
+        alone = shutil.copy(kvmless, d)
+        r = subprocess.run([alone, "run", "true"], capture_output=True, text=True, timeout=60)
+        assert r.returncode == 126 and "libkvmless-shim.so" in r.stderr, r
+        # Set-uid to somebody else: what is installed so, or one of our own making
+        suid = next((f for f in ("/usr/bin/su", "/bin/su", "/usr/bin/passwd", "/bin/mount")
+                     if os.path.exists(f) and os.stat(f).st_mode & stat.S_ISUID), None)
+        if os.geteuid() == 0:
+            suid = shutil.copy(process, os.path.join(d, "suid"))
+            os.chown(suid, 65534, -1)
+            os.chmod(suid, 0o4755)
+        if suid:
+            r = run(suid)
+            assert r.returncode == 126 and "set-uid" in r.stderr, r
+        script = os.path.join(d, "script")
+        with open(script, "w") as f:
+            f.write("#! %s child\n" % static)
+        os.chmod(script, 0o755)
+        r = run(script)
+        assert r.returncode == 126 and "statically linked" in r.stderr, r
+    # A request that is not there: told once, by name, to those who want to know.
+    r = run(process, "unknown")
+    assert (r.returncode, r.stdout, r.stderr) == (0, "output\n", ""), r
+    r = run("--verbose", process, "unknown")
+    assert (r.returncode, r.stdout) == (0, "output\n"), r
+    for name in "KVM_SET_PMU_EVENT_FILTER", "KVM_GET_REG_LIST":
+        assert r.stderr.count(name) == 1, r
     # Nothing of ours in a program's output, and its exit status comes through.
     r = run("sh", "-c", "echo out; exit 7")
     assert (r.returncode, r.stdout, r.stderr) == (7, "out\n", ""), r
@@ -59,6 +89,26 @@ def killed():
     assert after <= before, after - before
 
 
+def plain():
+    # A program without KVM: the same signals, threads and descriptors, and nearly the same cost.
+    def once(command):
+        r = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60,
+                           stdin=subprocess.DEVNULL)
+        assert r.returncode == 0 and not r.stderr, r
+        state, cost = r.stdout.split("cost ")
+        return state, [float(v) for v in cost.split()]
+
+    native, ours = [], []
+    for _ in range(3):
+        native.append(once([client, "plain"]))
+        ours.append(once([kvmless, "run", "--", client, "plain"]))
+    assert native[0][0] == ours[0][0], (native[0][0], ours[0][0])
+    for i, what in enumerate(("ioctl", "open and close", "mmap and munmap")):
+        n, o = (min(r[1][i] for r in runs) for runs in (native, ours))
+        print("%s: %.0f ns, %.0f ns under kvmless run" % (what, n, o))
+        assert o < n * 1.3 + 100, what
+
+
 def trace():
     with tempfile.TemporaryDirectory() as d:
         # A file of an earlier run makes room; two processes make two files; a shell makes none.
@@ -76,4 +126,4 @@ def trace():
             assert r.returncode == 0 and "guest code of L1" in r.stdout, r
 
 
-{"messages": messages, "children": children, "killed": killed, "trace": trace}[test]()
+{"messages": messages, "children": children, "killed": killed, "plain": plain, "trace": trace}[test]()

@@ -138,16 +138,23 @@ static void refuse_x87(struct emulator *e)
 	}
 }
 
-static void read_page(struct emulator *e, gpa_t gpa, u8 *dst, unsigned size)
+static bool is_ram(struct emulator *e, gpa_t gpa, bool write)
 {
 	unsigned idx = slots_read_lock(e->v->kvm);
-	bool ram = vcpu_gfn_to_hva(e->v, gpa >> PAGE_SHIFT, false) != HVA_BAD;
+	bool ram = vcpu_gfn_to_hva(e->v, gpa >> PAGE_SHIFT, write) != HVA_BAD;
 
 	slots_read_unlock(e->v->kvm, idx);
-	if (ram) {
-		if (vcpu_read_guest(e->v, gpa, dst, size))
+	return ram;
+}
+
+static void read_page(struct emulator *e, gpa_t gpa, u8 *dst, unsigned size)
+{
+	if (is_ram(e, gpa, false)) {
+		if (!vcpu_read_guest(e->v, gpa, dst, size))
+			return;
+		/* Missing, or the slot has gone in between. */
+		if (is_ram(e, gpa, false))
 			emul_abort(e, -EFAULT);
-		return;
 	}
 	refuse_x87(e);
 	mmio_read(e, gpa, dst, size);
@@ -155,15 +162,13 @@ static void read_page(struct emulator *e, gpa_t gpa, u8 *dst, unsigned size)
 
 static void write_page(struct emulator *e, gpa_t gpa, const u8 *src, unsigned size)
 {
-	unsigned idx = slots_read_lock(e->v->kvm);
-	bool ram = vcpu_gfn_to_hva(e->v, gpa >> PAGE_SHIFT, true) != HVA_BAD;
-
-	slots_read_unlock(e->v->kvm, idx);
-	if (ram) {
-		if (vcpu_write_guest(e->v, gpa, src, size))
+	if (is_ram(e, gpa, true)) {
+		if (!vcpu_write_guest(e->v, gpa, src, size)) {
+			mmu_track_write(e->v, gpa, src, size);
+			return;
+		}
+		if (is_ram(e, gpa, true))
 			emul_abort(e, -EFAULT);
-		mmu_track_write(e->v, gpa, src, size);
-		return;
 	}
 	refuse_x87(e);
 	mmio_write(e, gpa, src, size);

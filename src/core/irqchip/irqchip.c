@@ -108,6 +108,11 @@ int irqchip_set_bus_cycle_ns(struct kvm *kvm, u64 ns)
 	return 0;
 }
 
+u64 irqchip_bus_frequency(struct kvm *kvm)
+{
+	return 1000000000 / kvm->irq->bus_cycle_ns;
+}
+
 /* ---- State ---- */
 
 int irqchip_get(struct kvm *kvm, struct kvm_irqchip *chip)

@@ -25,6 +25,9 @@ void irqchip_vm_destroy(struct kvm *kvm);
  * there are vCPUs), -ENXIO (no in-core APIC). kvm->lock held. */
 int irqchip_set_bus_cycle_ns(struct kvm *kvm, u64 ns);
 
+/* Hertz. */
+u64 irqchip_bus_frequency(struct kvm *kvm);
+
 /* ---- Local APIC ---- */
 int lapic_create(struct kvm_vcpu *v);
 void lapic_destroy(struct kvm_vcpu *v);
@@ -35,6 +38,10 @@ u64 lapic_get_base(struct kvm_vcpu *v);
 /* x2APIC MSRs 0x800-0x8ff and IA32_TSC_DEADLINE. 0 or -EINVAL. */
 int lapic_msr_read(struct kvm_vcpu *v, u32 index, u64 *val);
 int lapic_msr_write(struct kvm_vcpu *v, u32 index, u64 val);
+/* Hyper-V's MSRs for EOI, ICR and TPR, whatever mode the APIC is in: register at @off of its page,
+ * ICR with its upper half. 0 or -EINVAL. */
+int lapic_hv_read(struct kvm_vcpu *v, unsigned off, u64 *val);
+int lapic_hv_write(struct kvm_vcpu *v, unsigned off, u64 val);
 /* MMIO if @addr is in this vCPU's APIC page and the APIC is in xAPIC mode, else -EOPNOTSUPP. */
 int lapic_mmio_read(struct kvm_vcpu *v, u64 addr, unsigned len, void *val);
 int lapic_mmio_write(struct kvm_vcpu *v, u64 addr, unsigned len, const void *val);

@@ -90,6 +90,7 @@ void lapic_reset(struct kvm_vcpu *v, bool init)
 	lapic_set_reg(a, APIC_DFR, 0xffffffff);
 	lapic_set_spiv(a, 0xff);
 	lapic_set_reg(a, APIC_TASKPRI, 0);
+	lapic_vapic_reset(v);
 	if (!lapic_is_x2apic(v))
 		lapic_set_reg(a, APIC_LDR, 0);
 	lapic_set_reg(a, APIC_ESR, 0);
@@ -286,17 +287,12 @@ u64 lapic_get_cr8(struct kvm_vcpu *v)
 
 void lapic_set_cr8(struct kvm_vcpu *v, u64 tpr)
 {
-	u32 val = (u32)(tpr & 0xf) << 4, old;
-
 	if (!v->apic) {
 		v->user_cr8 = tpr & 0xf;
 		return;
 	}
 	/* Not by lapic_reg_write: the register is there in every mode. */
-	old = lapic_reg(v->apic, APIC_TASKPRI);
-	lapic_set_reg(v->apic, APIC_TASKPRI, val);
-	if (val < old)
-		kvm_make_request(v, REQ_EVENT);
+	lapic_set_tpr(v->apic, (u32)(tpr & 0xf) << 4);
 }
 
 /* ---- Acceptance ---- */

@@ -113,6 +113,12 @@ void lapic_do_eoi(struct lapic *a);
 /* The vector in service, -1 if none. */
 int lapic_highest_isr(const struct lapic *a);
 
+/* The task priority is @val; events are looked at again if it has become lower. */
+void lapic_set_tpr(struct lapic *a, u32 val);
+/* lapic_vapic.c */
+void lapic_report_tpr_access(struct kvm_vcpu *v, bool write);
+void lapic_vapic_reset(struct kvm_vcpu *v);
+
 /* lapic_timer.c */
 void lapic_timer_init(struct lapic *a);
 void lapic_timer_reset(struct lapic *a);

@@ -26,13 +26,19 @@ static int write_id(struct lapic *a, unsigned off, u32 val)
 	return 0;
 }
 
-static int write_tpr(struct lapic *a, unsigned off, u32 val)
+void lapic_set_tpr(struct lapic *a, u32 val)
 {
 	u32 old = lapic_reg(a, APIC_TASKPRI);
 
 	lapic_set_reg(a, APIC_TASKPRI, val & 0xff);
 	if ((val & 0xff) < old)
 		kvm_make_request(a->v, REQ_EVENT);
+}
+
+static int write_tpr(struct lapic *a, unsigned off, u32 val)
+{
+	lapic_report_tpr_access(a->v, true);
+	lapic_set_tpr(a, val);
 	return 0;
 }
 
@@ -67,6 +73,9 @@ void lapic_set_spiv(struct lapic *a, u32 val)
 	if ((old ^ val) & APIC_SPIV_ENABLED) {
 		apic_map_changed(a->v->kvm);
 		kvm_make_request(a->v, REQ_EVENT);
+		/* Pages that the guest could not be told of. */
+		if (val & APIC_SPIV_ENABLED)
+			kvm_make_request(a->v, REQ_APF_READY);
 	}
 }
 
@@ -178,6 +187,8 @@ int lapic_reg_read(struct lapic *a, unsigned off, u32 *val)
 		return -EINVAL;
 	if (off == APIC_PROCPRI)
 		lapic_has_interrupt(a->v); /* brings it up to date */
+	if (off == APIC_TASKPRI)
+		lapic_report_tpr_access(a->v, false);
 	*val = off == APIC_TMCCT ? lapic_timer_count(a) : lapic_reg(a, off);
 	return 0;
 }
@@ -289,6 +300,30 @@ int lapic_msr_write(struct kvm_vcpu *v, u32 index, u64 val)
 	if (val >> 32)
 		return -EINVAL;
 	return lapic_reg_write(a, off, (u32)val);
+}
+
+int lapic_hv_read(struct kvm_vcpu *v, unsigned off, u64 *val)
+{
+	u32 lo;
+
+	if (!v->apic || lapic_reg_read(v->apic, off, &lo))
+		return -EINVAL;
+	*val = lo;
+	if (off == APIC_ICR)
+		*val |= (u64)lapic_reg(v->apic, APIC_ICR2) << 32;
+	return 0;
+}
+
+int lapic_hv_write(struct kvm_vcpu *v, unsigned off, u64 val)
+{
+	if (!v->apic)
+		return -EINVAL;
+	if (off == APIC_ICR && lapic_is_x2apic(v))
+		return lapic_msr_write(v, MSR_X2APIC_FIRST + APIC_ICR / 16, val);
+	if (off == APIC_ICR && lapic_reg_write(v->apic, APIC_ICR2, (u32)(val >> 32)))
+		return -EINVAL;
+	/* x2APIC mode wants 0 for an EOI, guests of Hyper-V write what they like. */
+	return lapic_reg_write(v->apic, off, off == APIC_EOI ? 0 : (u32)val);
 }
 
 /* Bit 24 tells of EOI-broadcast suppression: KVM's IOAPIC has no EOI register to go with it, so

@@ -67,7 +67,7 @@ void lapic_sync(struct kvm_vcpu *v)
 	if (!a)
 		return;
 	due = __atomic_load_n(&a->expires_ns, __ATOMIC_RELAXED);
-	if (due != KTIMER_NEVER && due <= kvm_now_ns(v->kvm))
+	if (due != KTIMER_NEVER && due <= kvm_rough_ns(v->kvm))
 		expire(a);
 }
 

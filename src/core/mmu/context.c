@@ -163,14 +163,22 @@ static union mmu_page_role shadow_root_role(union mmu_cpu_role cpu)
 	return r;
 }
 
+/* How the guest's tables are walked follows from the role alone. */
+static void set_cpu_role(struct kvm_vcpu *v, struct kvm_mmu *mmu, union mmu_cpu_role role)
+{
+	if (mmu->cpu_role.word == role.word)
+		return;
+	mmu->cpu_role = role;
+	mmu_init_walk(v, mmu);
+}
+
 static void init_root_mmu(struct kvm_vcpu *v)
 {
 	struct kvm_mmu *mmu = &v->mmu->root_mmu;
 
-	mmu->cpu_role = guest_role(v);
+	set_cpu_role(v, mmu, guest_role(v));
 	mmu->root_role =
 		v->kvm->mmu->tdp_level ? tdp_root_role(v) : shadow_root_role(mmu->cpu_role);
-	mmu_init_walk(v, mmu);
 }
 
 void mmu_reset_context(struct kvm_vcpu *v)
@@ -182,8 +190,7 @@ void mmu_reset_context(struct kvm_vcpu *v)
 	if (v->mmu->mmu != mmu) {
 		/* The registers are an L2's; neither its hypervisor's context nor the tables that
 		 * it runs on hang on them. */
-		v->mmu->nested_mmu.cpu_role = guest_role(v);
-		mmu_init_walk(v, &v->mmu->nested_mmu);
+		set_cpu_role(v, &v->mmu->nested_mmu, guest_role(v));
 		return;
 	}
 	init_root_mmu(v);
@@ -212,7 +219,7 @@ static gpa_t ept12_pgd(struct kvm_vcpu *v)
 	return v->mmu->eptp12;
 }
 
-static union mmu_cpu_role ept12_role(struct kvm_vcpu *v, u64 eptp)
+static union mmu_cpu_role ept12_role(struct kvm_vcpu *v, u64 eptp, unsigned how)
 {
 	union mmu_cpu_role r = {.word = 0};
 
@@ -221,7 +228,9 @@ static union mmu_cpu_role ept12_role(struct kvm_vcpu *v, u64 eptp)
 	r.base.ept = 1;
 	r.base.guest_mode = 1;
 	r.base.level = (eptp & BITS(5, 3)) == EPTP_WALK_5 ? 5 : 4;
-	r.base.access = ACC_ALL;
+	r.base.access = how & EPT12_MBEC ? ACC_ALL | ACC_EXEC_USER : ACC_ALL;
+	r.base.ept_mbec = !!(how & EPT12_MBEC);
+	r.base.ept_execonly = !!(how & EPT12_EXECONLY);
 	/* The processor's tables have accessed and dirty flags if the guest hypervisor's have:
 	 * they also decide how the processor's own accesses to L2's page tables count. */
 	r.base.ad_disabled = !(eptp & EPTP_AD);
@@ -229,11 +238,11 @@ static union mmu_cpu_role ept12_role(struct kvm_vcpu *v, u64 eptp)
 	return r;
 }
 
-void mmu_enter_ept12(struct kvm_vcpu *v, u64 eptp)
+void mmu_enter_ept12(struct kvm_vcpu *v, u64 eptp, unsigned how)
 {
 	struct vcpu_mmu *m = v->mmu;
 	struct kvm_mmu *mmu = &m->guest_mmu;
-	union mmu_cpu_role role = ept12_role(v, eptp);
+	union mmu_cpu_role role = ept12_role(v, eptp, how);
 
 	m->eptp12 = eptp;
 	m->mmu = mmu;
@@ -242,8 +251,9 @@ void mmu_enter_ept12(struct kvm_vcpu *v, u64 eptp)
 		mmu->cpu_role = role;
 		mmu->root_role = role.base;
 		mmu_init_walk(v, mmu);
-		base_log(LOG_INFO, "vCPU %u: L2 on EPT with %u levels%s", v->id, role.base.level,
-			 role.base.ad_disabled ? "" : ", accessed and dirty flags");
+		base_log(LOG_INFO, "vCPU %u: L2 on EPT with %u levels%s%s", v->id, role.base.level,
+			 role.base.ad_disabled ? "" : ", accessed and dirty flags",
+			 role.base.ept_mbec ? ", mode-based execute control" : "");
 	}
 	root_switch(v, mmu, eptp);
 }

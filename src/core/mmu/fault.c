@@ -25,6 +25,10 @@ u64 mmu_ept_error_code(u64 q)
 		ec |= PFERR_PRESENT;
 	if (q & EPT_VIOLATION_GVA_VALID)
 		ec |= q & EPT_VIOLATION_TRANSLATED ? PFERR_GUEST_FINAL : PFERR_GUEST_PAGE;
+	/* The bit has a meaning only with "advanced information", without which mode-based execute
+	 * control is not offered. */
+	if (ec & PFERR_FETCH && ec & PFERR_GUEST_FINAL && q & EPT_VIOLATION_GVA_USER)
+		ec |= PFERR_GVA_USER;
 	return ec;
 }
 
@@ -44,6 +48,7 @@ int fault_find_memory(struct kvm_vcpu *v, struct fault *f)
 {
 	struct memslot *s = vcpu_gfn_to_memslot(v, f->gfn);
 	bool private = false;
+	int r;
 
 	f->slot = s;
 	if (s && s->flags & MEMSLOT_INVALID)
@@ -64,9 +69,11 @@ int fault_find_memory(struct kvm_vcpu *v, struct fault *f)
 	f->hva = private ? s->gmem_hva + ((f->gfn - s->base_gfn) << PAGE_SHIFT)
 			 : memslot_gfn_to_hva(s, f->gfn);
 	/* Also brings the page in, here rather than in the middle of an instruction. */
-	if (guard_touch(f->hva, f->write))
-		return -EFAULT;
-	return PF_CONTINUE;
+	if (unlikely(v->arch->apf.en))
+		r = apf_touch(v, s, f->gfn, f->hva, f->write, f->wait);
+	else
+		r = guard_touch(f->hva, f->write);
+	return r == 0 ? PF_CONTINUE : r == -EAGAIN ? PF_RETRY : r;
 }
 
 static int direct_fault(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f)
@@ -159,6 +166,7 @@ int mmu_map_gpa(struct kvm_vcpu *v, gpa_t gpa, u64 error_code, u8 *level)
 				  .gpa = gpa,
 				  .gfn = gpa >> PAGE_SHIFT,
 				  .write = error_code & PFERR_WRITE,
+				  .wait = true,
 				  .max_level = MMU_LEAF_LEVELS};
 
 		r = direct_fault(v, mmu, &f);

@@ -28,6 +28,7 @@
 #define PFERR_PK	  BIT(5)
 #define PFERR_GUEST_FINAL BIT(32) /* at the translation of the access itself */
 #define PFERR_GUEST_PAGE  BIT(33) /* at a page-table entry of the guest */
+#define PFERR_GVA_USER	  BIT(50) /* a fetch, and the linear address is a user-mode one */
 
 #define GPA_INVALID (~0ull)
 #define HPA_INVALID (~0ull)
@@ -43,26 +44,32 @@ union mmu_page_role {
 		u32 gpte4 : 1;	  /* shadows a table of 4-byte entries */
 		u32 quadrant : 2; /* which part of such a table */
 		u32 direct : 1;	  /* gfns are consecutive: no guest table behind it */
-		u32 access : 3;	  /* ACC_*: what the levels above allow */
+		u32 access : 4;	  /* ACC_*: what the levels above allow */
 		u32 invalid : 1;  /* freed as soon as its last user has gone */
 		u32 efer_nx : 1;
 		u32 cr0_wp : 1;
 		u32 smep_andnot_wp : 1;
 		u32 smap_andnot_wp : 1;
 		u32 ad_disabled : 1;
-		u32 ept : 1;	     /* entries are in EPT format */
-		u32 guest_mode : 1;  /* for an L2 */
-		u32 passthrough : 1; /* put on top of a guest table of fewer levels */
-		u32 per_vcpu : 1;    /* cannot be shared: mmu_has_per_vcpu_root_page */
-		u32 as_id : 1;	     /* address space: SMM */
-		u32 unused : 10;
+		u32 ept : 1;	      /* entries are in EPT format */
+		u32 guest_mode : 1;   /* for an L2 */
+		u32 passthrough : 1;  /* put on top of a guest table of fewer levels */
+		u32 per_vcpu : 1;     /* cannot be shared: mmu_has_per_vcpu_root_page */
+		u32 as_id : 1;	      /* address space: SMM */
+		u32 ept_mbec : 1;     /* EPT: mode-based execute control */
+		u32 ept_execonly : 1; /* EPT: entries may allow execution without reads */
+		u32 unused : 7;
 	};
 };
 _Static_assert(sizeof(union mmu_page_role) == 4, "role is a hash key");
-#define ACC_EXEC  1u
-#define ACC_WRITE 2u
-#define ACC_USER  4u
-#define ACC_ALL	  7u
+/* EPT's R is ACC_USER. With mode-based execute control ACC_EXEC is about supervisor-mode linear
+ * addresses only; without, and in other formats, nothing has ACC_EXEC_USER. */
+#define ACC_EXEC      1u
+#define ACC_WRITE     2u
+#define ACC_USER      4u
+#define ACC_ALL	      7u
+#define ACC_EXEC_USER 8u
+#define ACC_BITS      4
 
 /* How the guest's processor walks its tables: recomputed by mmu_reset_context. */
 union mmu_cpu_role {
@@ -114,7 +121,8 @@ struct guest_fault {
 };
 
 struct kvm_mmu;
-/* The guest walker for one format of page tables. @access: PFERR_WRITE, _USER, _FETCH. */
+/* The guest walker for one format of page tables. @access: PFERR_WRITE, _USER, _FETCH; for EPT
+ * PFERR_USER is a read, and PFERR_GVA_USER tells whose fetch it is. */
 typedef gpa_t mmu_gva_to_gpa_fn(struct kvm_vcpu *v, struct kvm_mmu *mmu, u64 addr, u64 access,
 				struct guest_fault *f);
 
@@ -195,13 +203,17 @@ static inline int mmu_root_level(const struct kvm_mmu *mmu)
 bool mmu_is_tdp(const struct kvm_mmu *mmu); /* two-dimensional: the guest's CR3 is its own */
 
 /* ---- L2 on the guest hypervisor's own EPT ---- */
+/* How L1's processor reads EPT12, apart from what the EPTP says. */
+#define EPT12_MBEC     BIT(0) /* mode-based execute control: bit 10 allows user-mode fetches */
+#define EPT12_EXECONLY BIT(1) /* execution without reads is no misconfiguration */
 /*
  * Nested entry with EPT12, or EPTP switching: guest_mmu (shadow tables of what is behind @eptp,
- * which the caller has checked) becomes mmu, nested_mmu becomes walk_mmu. Looks for a cached root,
+ * which the caller has checked) becomes mmu, nested_mmu becomes walk_mmu. The processor must run L2
+ * with mode-based execute control exactly if @how has EPT12_MBEC. Looks for a cached root,
  * asks for REQ_MMU_RELOAD or REQ_LOAD_MMU_PGD. The caller calls mmu_reset_context once L2's CR0,
  * CR4 and EFER are in place, which then computes nested_mmu's role.
  */
-void mmu_enter_ept12(struct kvm_vcpu *v, u64 eptp);
+void mmu_enter_ept12(struct kvm_vcpu *v, u64 eptp, unsigned how);
 /* Nested exit: root_mmu is both again. */
 void mmu_leave_ept12(struct kvm_vcpu *v);
 /* INVEPT as L1 executes it (enum invept_type): marks matching roots of guest_mmu unsync. */
@@ -251,6 +263,9 @@ bool mmu_unprotect_gfn(struct kvm *kvm, gfn_t gfn);
 /* ---- For memslot.c: slots_lock held ---- */
 struct memslot;
 int mmu_slot_create(struct kvm *kvm, struct memslot *slot); /* slot->mmu. 0, -EINVAL, -ENOMEM */
+/* The slot has become visible: guest tables in its frames that were shadowed before, when there was
+ * no slot to account them in, are so no longer. Takes mmu_lock. */
+void mmu_slot_created(struct kvm *kvm, struct memslot *slot);
 void mmu_slot_free(struct memslot *slot);
 /* Nothing maps the slot's frames any more, on any processor, when these return. */
 void mmu_slot_zap(struct kvm *kvm, struct memslot *slot);

@@ -137,10 +137,11 @@ struct mmu_page {
 	gfn_t gfn;
 	union mmu_page_role role;
 	u64 *spt;
-	u64 *shadowed;	     /* of indirect leaf tables: gfn << 3 | access by entry */
+	u64 *shadowed;	     /* of indirect leaf tables: shadowed_word() by entry */
 	struct rmap parents; /* entries that point here */
 	u32 roots;	     /* contexts of which it is a root */
 	u32 write_flood;     /* writes to the guest's table since it was last used */
+	bool accounted;	     /* in its frame's slot */
 	bool unsync;
 	u32 unsync_children;
 	u64 unsync_bitmap[8];
@@ -169,6 +170,11 @@ static inline struct mmu_page *sptep_page(const u64 *sptep)
 static inline struct mmu_page *spte_child(u64 spte)
 {
 	return hpa_page(spte_addr(spte));
+}
+/* What a leaf was made from. */
+static inline u64 shadowed_word(gfn_t gfn, unsigned access)
+{
+	return gfn << ACC_BITS | access;
 }
 /* The frame that entry @index of @sp maps. */
 gfn_t page_gfn(const struct mmu_page *sp, unsigned index);
@@ -215,6 +221,7 @@ struct fault {
 	struct memslot *slot;
 	hva_t hva; /* of gfn */
 	bool map_writable;
+	bool wait; /* for memory, however long it takes */
 	int max_level, level;
 };
 /* PF_CONTINUE with slot, hva; else what to do instead, or -EFAULT. Read side held. */

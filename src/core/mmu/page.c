@@ -172,7 +172,7 @@ struct mmu_page *page_get(struct kvm *kvm, gfn_t gfn, union mmu_page_role role)
 gfn_t page_gfn(const struct mmu_page *sp, unsigned index)
 {
 	if (sp->shadowed)
-		return sp->shadowed[index] >> 3;
+		return sp->shadowed[index] >> ACC_BITS;
 	return sp->gfn + ((u64)index << (9 * (sp->role.level - 1)));
 }
 
@@ -181,7 +181,7 @@ gfn_t page_gfn(const struct mmu_page *sp, unsigned index)
 u64 spte_make_table(union mmu_page_role role, hpa_t child)
 {
 	if (role.ept)
-		return child | SPTE_PRESENT | EPT_R | EPT_W | EPT_X |
+		return child | SPTE_PRESENT | EPT_R | EPT_W | EPT_X | (role.ept_mbec ? EPT_XU : 0) |
 		       (role.ad_disabled ? 0 : EPT_A);
 	/* A PDPTE has no W, U and A: they are reserved there (SDM vol. 3A, table 4-8). */
 	if (role.level == 3 && role.per_vcpu)
@@ -200,7 +200,7 @@ u64 spte_make_leaf(union mmu_page_role role, hva_t hva, int level, unsigned acce
 	 * set does not write to the table. */
 	if (role.ept) {
 		spte |= EPT_MT_WB | EPT_IPAT | (access & ACC_USER ? EPT_R : 0) |
-			(access & ACC_EXEC ? EPT_X : 0);
+			(access & ACC_EXEC ? EPT_X : 0) | (access & ACC_EXEC_USER ? EPT_XU : 0);
 		if (!role.ad_disabled)
 			spte |= EPT_A | (w ? EPT_D : 0);
 	} else {
@@ -271,13 +271,17 @@ int spte_set_leaf(struct kvm *kvm, u64 *sptep, struct memslot *slot, gfn_t gfn, 
 	u64 old = spte_get(sptep);
 	struct rmap *r;
 
+	/* Of such a page the frames are known by their place; it is what the reverse map is found
+	 * by when the leaf goes. */
+	BUG_ON(!sp->shadowed && page_gfn(sp, index) != (gfn & ~(level_pages(level) - 1)));
 	/* The same host page may be another frame of the guest's, with another reverse map. */
 	if (spte_present(old) && spte_leaf(old, level) && spte_addr(old) == spte_addr(spte) &&
 	    page_gfn(sp, index) == (gfn & ~(level_pages(level) - 1))) {
 		if (spte_writable(old) && !spte_writable(spte))
 			*flush = true;
 		if (sp->shadowed)
-			sp->shadowed[index] = (gfn & ~(level_pages(level) - 1)) << 3 | access;
+			sp->shadowed[index] =
+				shadowed_word(gfn & ~(level_pages(level) - 1), access);
 		spte_set(sptep, spte);
 		return 0;
 	}
@@ -294,7 +298,7 @@ int spte_set_leaf(struct kvm *kvm, u64 *sptep, struct memslot *slot, gfn_t gfn, 
 		return -ENOMEM;
 	}
 	if (sp->shadowed)
-		sp->shadowed[index] = (gfn & ~(level_pages(level) - 1)) << 3 | access;
+		sp->shadowed[index] = shadowed_word(gfn & ~(level_pages(level) - 1), access);
 	spte_set(sptep, spte);
 	stat_pages(kvm, level, 1);
 	return 0;

@@ -127,14 +127,17 @@ int mmu_slot_create(struct kvm *kvm, struct memslot *slot)
 	slot->mmu = calloc(1, sizeof(*slot->mmu));
 	if (!slot->mmu)
 		return -ENOMEM;
-	/* Shadow pages of frames that had no slot so far are not accounted in one. */
-	if (kvm->mmu && kvm->mmu->indirect) {
-		pthread_mutex_lock(&kvm->mmu_lock);
-		shadow_zap_range(kvm, slot->as_id, slot->base_gfn, slot->npages);
-		page_commit(kvm);
-		pthread_mutex_unlock(&kvm->mmu_lock);
-	}
 	return 0;
+}
+
+void mmu_slot_created(struct kvm *kvm, struct memslot *slot)
+{
+	if (!kvm->mmu || !kvm->mmu->indirect)
+		return;
+	pthread_mutex_lock(&kvm->mmu_lock);
+	shadow_zap_range(kvm, slot->as_id, slot->base_gfn, slot->npages);
+	page_commit(kvm);
+	pthread_mutex_unlock(&kvm->mmu_lock);
 }
 
 void mmu_slot_free(struct memslot *slot)

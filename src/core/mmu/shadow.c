@@ -32,7 +32,9 @@ void shadow_account(struct kvm *kvm, struct mmu_page *sp)
 	unsigned idx = slots_read_lock(kvm);
 	struct memslot *s = slot_of(kvm, sp);
 
-	if (s) {
+	/* A slot that is going takes its counts along. */
+	sp->accounted = s && !(s->flags & MEMSLOT_INVALID);
+	if (sp->accounted) {
 		no_large_add(s, sp->gfn, 1);
 		if (slot_write_protect_gfn(kvm, s, sp->gfn))
 			mmu_flush_remote(kvm);
@@ -45,7 +47,7 @@ void shadow_unaccount(struct kvm *kvm, struct mmu_page *sp)
 	unsigned idx = slots_read_lock(kvm);
 	struct memslot *s = slot_of(kvm, sp);
 
-	if (s)
+	if (s && !(s->flags & MEMSLOT_INVALID) && sp->accounted)
 		no_large_add(s, sp->gfn, -1);
 	slots_read_unlock(kvm, idx);
 }

@@ -118,7 +118,7 @@ static bool sync_page(struct kvm_vcpu *v, struct mmu_page *sp)
 		}
 		memcpy(&pte, ptes + i * size, size);
 		if (guest_leaf_decode(mmu, sp->role, pte, &gfn, &access) &&
-		    sp->shadowed[i] == (gfn << 3 | access))
+		    sp->shadowed[i] == shadowed_word(gfn, access))
 			continue;
 		spte_drop(v->kvm, &sp->spt[i]);
 		any = true;
@@ -259,7 +259,7 @@ static bool pte_changed(struct kvm_vcpu *v, const struct kvm_mmu *mmu, const str
 static union mmu_page_role table_role(union mmu_page_role parent, u64 addr, unsigned access)
 {
 	parent.level--;
-	parent.access = access & ACC_ALL;
+	parent.access = access & (BIT(ACC_BITS) - 1);
 	parent.direct = 0;
 	parent.per_vcpu = 0;
 	parent.passthrough = 0;
@@ -273,7 +273,7 @@ static union mmu_page_role fill_role(union mmu_page_role parent, unsigned access
 {
 	parent.level--;
 	parent.direct = 1;
-	parent.access = access & ACC_ALL;
+	parent.access = access & (BIT(ACC_BITS) - 1);
 	parent.gpte4 = 0;
 	parent.quadrant = 0;
 	parent.per_vcpu = 0;
@@ -407,7 +407,7 @@ out:
 int shadow_fault(struct kvm_vcpu *v, struct kvm_mmu *mmu, struct fault *f)
 {
 	u64 access = f->error_code & (PFERR_WRITE | PFERR_USER | PFERR_FETCH | PFERR_GUEST_FINAL |
-				      PFERR_GUEST_PAGE);
+				      PFERR_GUEST_PAGE | PFERR_GVA_USER);
 	struct kvm *kvm = v->kvm;
 	struct guest_walk w;
 	unsigned idx;

@@ -120,8 +120,11 @@ void mmu_slot_zap(struct kvm *kvm, struct memslot *slot)
 	for (int l = 1; l <= MMU_LEAF_LEVELS; l++)
 		any |= zap_level(kvm, slot, l);
 	page_commit(kvm);
-	if (any)
-		mmu_flush_remote(kvm);
+	/*
+	 * Not only if an entry went: VMCSs name pages of the slot (virtual-APIC page and the like),
+	 * and a root in use that was zapped before may have left translations behind.
+	 */
+	mmu_flush_remote(kvm);
 	pthread_mutex_unlock(&kvm->mmu_lock);
 	/* The VMM may unmap the memory and put other code there. */
 	if (any && kvm->machine)

@@ -11,14 +11,21 @@ static bool walk_has_ad(const struct kvm_mmu *mmu)
 	return !mmu->cpu_role.base.ad_disabled;
 }
 
-/* Write without read, or a reserved memory type (SDM vol. 3C, 29.3.3.1). Execute without read is
- * offered to guest hypervisors. */
-static bool ept_misconfigured(u64 pte)
+/* The bits of an EPT entry that allow execution. */
+static u64 ept_exec_bits(const struct kvm_mmu *mmu)
+{
+	return mmu->cpu_role.base.ept_mbec ? EPT_X | EPT_XU : EPT_X;
+}
+
+/* Without R: writes, or execution if that is not offered alone; a reserved memory type (SDM vol.
+ * 3C, 29.3.3.1). */
+static bool ept_misconfigured(const struct kvm_mmu *mmu, u64 pte)
 {
 	static const u8 bad_type = BIT(2) | BIT(3) | BIT(7);
 	unsigned type = (pte >> EPT_MT_SHIFT) & 7;
+	u64 needs_r = EPT_W | (mmu->cpu_role.base.ept_execonly ? 0 : ept_exec_bits(mmu));
 
-	if ((pte & (EPT_R | EPT_W)) == EPT_W)
+	if (!(pte & EPT_R) && pte & needs_r)
 		return true;
 	/* Only leaves have a type; other entries have reserved zeroes there, see rsvd_mask. */
 	return bad_type >> type & 1;
@@ -66,6 +73,10 @@ static enum walk_result walk_translate_final(struct kvm_vcpu *v, struct kvm_mmu 
 	access &= PFERR_WRITE | PFERR_FETCH;
 	if (!access)
 		access = PFERR_USER;
+	/* A user-mode linear address has U/S in every entry; without paging all are such (table
+	 * 28-7). Who executes does not matter. */
+	if (access & PFERR_FETCH && w->access & ACC_USER)
+		access |= PFERR_GVA_USER;
 	gpa = walk_translate(v, mmu, gpa, access | PFERR_GUEST_FINAL, addr, w);
 	if (gpa == GPA_INVALID)
 		return WALK_FAULT;
@@ -98,7 +109,7 @@ static enum walk_result walk_fault(struct kvm_vcpu *v, struct kvm_mmu *mmu, stru
 		if (!(error & PFERR_PRESENT))
 			acc = 0;
 		q |= (acc & ACC_USER ? BIT(3) : 0) | (acc & ACC_WRITE ? BIT(4) : 0) |
-		     (acc & ACC_EXEC ? BIT(5) : 0);
+		     (acc & ACC_EXEC ? BIT(5) : 0) | (acc & ACC_EXEC_USER ? EPT_VIOLATION_XU : 0);
 		if (access & (PFERR_GUEST_PAGE | PFERR_GUEST_FINAL))
 			q |= EPT_VIOLATION_GVA_VALID |
 			     (access & PFERR_GUEST_FINAL ? EPT_VIOLATION_TRANSLATED : 0);
@@ -120,7 +131,9 @@ static u64 walk_permission(struct kvm_vcpu *v, struct kvm_mmu *mmu, unsigned acc
 
 	if (ept) {
 		/* An access of the guest's processor is data or fetch; reads need ACC_USER. */
-		bool ok = fetch ? acc & ACC_EXEC : write ? acc & ACC_WRITE && user_page : user_page;
+		unsigned exec =
+			r.base.ept_mbec && access & PFERR_GVA_USER ? ACC_EXEC_USER : ACC_EXEC;
+		bool ok = fetch ? acc & exec : write ? acc & ACC_WRITE && user_page : user_page;
 
 		return ok ? 0 : PFERR_PRESENT;
 	}
@@ -195,12 +208,12 @@ unsigned guest_leaf_access(const struct kvm_mmu *mmu, const struct guest_walk *w
 bool guest_leaf_decode(const struct kvm_mmu *mmu, union mmu_page_role role, u64 pte, gfn_t *gfn,
 		       unsigned *access)
 {
-#define DECODE(fmt)                                                     \
-	do {                                                            \
-		if (!fmt##_present(pte) || fmt##_reserved(mmu, pte, 1)) \
-			return false;                                   \
-		*gfn = fmt##_pte_gfn(pte, 1);                           \
-		*access = fmt##_pte_access(mmu, pte);                   \
+#define DECODE(fmt)                                                          \
+	do {                                                                 \
+		if (!fmt##_present(mmu, pte) || fmt##_reserved(mmu, pte, 1)) \
+			return false;                                        \
+		*gfn = fmt##_pte_gfn(pte, 1);                                \
+		*access = fmt##_pte_access(mmu, pte);                        \
 	} while (0)
 	if (role.ept)
 		DECODE(walkept);

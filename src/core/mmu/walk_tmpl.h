@@ -8,9 +8,9 @@
  */
 #define WALK_BITS (sizeof(WALK_PTE) == 4 ? 10u : 9u)
 
-static bool WALK_NAME(present)(u64 pte)
+static bool WALK_NAME(present)(const struct kvm_mmu *mmu, u64 pte)
 {
-	return WALK_EPT ? pte & (EPT_R | EPT_W | EPT_X) : pte & PT_P;
+	return WALK_EPT ? pte & (EPT_R | EPT_W | ept_exec_bits(mmu)) : pte & PT_P;
 }
 
 static unsigned WALK_NAME(pte_access)(const struct kvm_mmu *mmu, u64 pte)
@@ -18,7 +18,8 @@ static unsigned WALK_NAME(pte_access)(const struct kvm_mmu *mmu, u64 pte)
 	unsigned acc = pte & PT_W ? ACC_WRITE : 0;
 
 	if (WALK_EPT)
-		return acc | (pte & EPT_R ? ACC_USER : 0) | (pte & EPT_X ? ACC_EXEC : 0);
+		return acc | (pte & EPT_R ? ACC_USER : 0) | (pte & EPT_X ? ACC_EXEC : 0) |
+		       (pte & EPT_XU ? ACC_EXEC_USER : 0);
 	if (pte & PT_U)
 		acc |= ACC_USER;
 	if (sizeof(WALK_PTE) == 4 || !(pte & PT_NX) || !mmu->cpu_role.base.efer_nx)
@@ -39,7 +40,7 @@ static bool WALK_NAME(leaf)(const struct kvm_mmu *mmu, u64 pte, int level)
 
 static bool WALK_NAME(reserved)(const struct kvm_mmu *mmu, u64 pte, int level)
 {
-	if (WALK_EPT && ept_misconfigured(pte))
+	if (WALK_EPT && ept_misconfigured(mmu, pte))
 		return true;
 	return pte & mmu->rsvd_mask[WALK_NAME(leaf)(mmu, pte, level) && level > 1][level - 1];
 }
@@ -48,7 +49,8 @@ static bool WALK_NAME(reserved)(const struct kvm_mmu *mmu, u64 pte, int level)
  * (PSE-36, SDM vol. 3A, table 4-4). */
 static gfn_t WALK_NAME(pte_gfn)(u64 pte, int level)
 {
-	u64 pa = pte & BITS(51, 12);
+	/* Below its size a large page's entry has PAT in bit 12, which is no address bit. */
+	u64 pa = pte & BITS(51, PAGE_SHIFT + WALK_BITS * (level - 1));
 
 	if (sizeof(WALK_PTE) == 4 && level == 2)
 		pa = (pte & 0xffc00000) | bits_get(pte, 20, 13) << 32;
@@ -95,7 +97,8 @@ static enum walk_result WALK_NAME(set_ad)(struct kvm_vcpu *v, struct kvm_mmu *mm
 static enum walk_result WALK_NAME(once)(struct kvm_vcpu *v, struct kvm_mmu *mmu, u64 addr,
 					u64 access, struct guest_walk *w)
 {
-	unsigned acc = ACC_ALL, pkey = 0;
+	/* Rights that the format does not have are not in the role either. */
+	unsigned acc = mmu->cpu_role.base.access, pkey = 0;
 	u64 entry = mmu->get_guest_pgd(v);
 	u64 table_access = walk_table_access(v, mmu);
 	int level = mmu->cpu_role.base.level;
@@ -104,6 +107,11 @@ static enum walk_result WALK_NAME(once)(struct kvm_vcpu *v, struct kvm_mmu *mmu,
 	u64 pte, error;
 
 	w->level = level;
+	/* Four levels of EPT map 48 bits; what is beyond is not present (SDM vol. 3C, 29.3.2). */
+	if (WALK_EPT && level == 4 && unlikely(addr >> 48)) {
+		w->max_level = level;
+		return walk_fault(v, mmu, w, addr, access, 0, 0);
+	}
 	if (level == 3 && !WALK_EPT) {
 		entry = mmu->get_pdptr(v, (addr >> 30) & 3);
 		if (!(entry & PT_P))
@@ -128,7 +136,7 @@ static enum walk_result WALK_NAME(once)(struct kvm_vcpu *v, struct kvm_mmu *mmu,
 		if (walk_load(v, real, &raw, sizeof(raw)))
 			return walk_fault(v, mmu, w, addr, access, 0, 0);
 		pte = w->pte[level - 1] = raw;
-		if (!WALK_NAME(present)(pte))
+		if (!WALK_NAME(present)(mmu, pte))
 			return walk_fault(v, mmu, w, addr, access, 0, acc);
 		if (WALK_NAME(reserved)(mmu, pte, level))
 			return walk_fault(v, mmu, w, addr, access, PFERR_PRESENT | PFERR_RSVD, acc);

@@ -18,7 +18,7 @@ struct vmx_config {
 	u32 pin, cpu, cpu2, exit, entry;
 	u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
 	u64 misc, ept_vpid;
-	bool ept, vpid, unrestricted, ple, tsc_scaling, ept_ad;
+	bool ept, vpid, unrestricted, ple, tsc_scaling, ept_ad, notify;
 	bool flexpriority, apicv;
 	bool vmwrite_any; /* guests may VMWRITE exit-information fields */
 	u32 ple_gap, ple_window;
@@ -29,13 +29,38 @@ struct vmx_config {
 
 struct nested_vmx;
 
-/* One VMCS and what we know it to hold, so that controls need no VMREAD. */
+/*
+ * Fields that nobody but us writes, and so need no VMREAD to be known, and no VMWRITE of the value
+ * they have: KNOWN(type, name, field).
+ */
+#define VMX_KNOWN_FIELDS(KNOWN)                              \
+	KNOWN(u32, pin, PIN_BASED_VM_EXEC_CONTROL)           \
+	KNOWN(u32, cpu, CPU_BASED_VM_EXEC_CONTROL)           \
+	KNOWN(u32, cpu2, SECONDARY_VM_EXEC_CONTROL)          \
+	KNOWN(u32, exit, VM_EXIT_CONTROLS)                   \
+	KNOWN(u32, entry, VM_ENTRY_CONTROLS)                 \
+	KNOWN(u32, exception_bitmap, EXCEPTION_BITMAP)       \
+	KNOWN(u32, tpr_threshold, TPR_THRESHOLD)             \
+	KNOWN(u64, vapic_addr, VIRTUAL_APIC_PAGE_ADDR)       \
+	KNOWN(u64, apic_access_addr, APIC_ACCESS_ADDR)       \
+	KNOWN(u64, pi_desc_addr, POSTED_INTR_DESC_ADDR)      \
+	KNOWN(u64, tsc_offset, TSC_OFFSET)                   \
+	KNOWN(u64, tsc_multiplier, TSC_MULTIPLIER)           \
+	KNOWN(u64, cr0_guest_host_mask, CR0_GUEST_HOST_MASK) \
+	KNOWN(u64, cr4_guest_host_mask, CR4_GUEST_HOST_MASK) \
+	KNOWN(u64, cr0_read_shadow, CR0_READ_SHADOW)         \
+	KNOWN(u64, cr4_read_shadow, CR4_READ_SHADOW)         \
+	KNOWN(u64, efer, GUEST_IA32_EFER)                    \
+	KNOWN(u64, pat, GUEST_IA32_PAT)
+
+/* One VMCS and what we know it to hold. */
 struct loaded_vmcs {
 	void *vmcs; /* one page */
 	bool launched;
-	u32 pin, cpu, cpu2, exit, entry;
-	u32 exception_bitmap;
 	u64 eptp;
+#define KNOWN(type, name, field) type name;
+	VMX_KNOWN_FIELDS(KNOWN)
+#undef KNOWN
 };
 
 struct vcpu_vmx {
@@ -86,31 +111,32 @@ static inline void vmcs_write(struct kvm_vcpu *v, u32 field, u64 val)
 		BUG("VMWRITE of %#llx to field %#x failed", (unsigned long long)val, field);
 }
 
-#define VMX_CONTROL(name, field)                                              \
-	static inline void vmx_set_##name(struct kvm_vcpu *v, u32 val)        \
-	{                                                                     \
-		struct loaded_vmcs *l = vmx_of(v)->loaded;                    \
-                                                                              \
-		if (l->name != val) {                                         \
-			l->name = val;                                        \
-			vmcs_write(v, field, val);                            \
-		}                                                             \
-	}                                                                     \
+#define KNOWN(type, name, field)                                          \
+	static inline void vmx_write_##name(struct kvm_vcpu *v, type val) \
+	{                                                                 \
+		struct loaded_vmcs *l = vmx_of(v)->loaded;                \
+                                                                          \
+		if (l->name != val) {                                     \
+			l->name = val;                                    \
+			vmcs_write(v, field, val);                        \
+		}                                                         \
+	}
+VMX_KNOWN_FIELDS(KNOWN)
+#undef KNOWN
+
+#define VMX_BITS(name)                                                        \
 	static inline void vmx_##name##_setbit(struct kvm_vcpu *v, u32 bit)   \
 	{                                                                     \
-		vmx_set_##name(v, vmx_of(v)->loaded->name | bit);             \
+		vmx_write_##name(v, vmx_of(v)->loaded->name | bit);           \
 	}                                                                     \
 	static inline void vmx_##name##_clearbit(struct kvm_vcpu *v, u32 bit) \
 	{                                                                     \
-		vmx_set_##name(v, vmx_of(v)->loaded->name & ~bit);            \
+		vmx_write_##name(v, vmx_of(v)->loaded->name & ~bit);          \
 	}
-VMX_CONTROL(pin, PIN_BASED_VM_EXEC_CONTROL)
-VMX_CONTROL(cpu, CPU_BASED_VM_EXEC_CONTROL)
-VMX_CONTROL(cpu2, SECONDARY_VM_EXEC_CONTROL)
-VMX_CONTROL(exit, VM_EXIT_CONTROLS)
-VMX_CONTROL(entry, VM_ENTRY_CONTROLS)
-VMX_CONTROL(exception_bitmap, EXCEPTION_BITMAP)
-#undef VMX_CONTROL
+VMX_BITS(cpu)
+VMX_BITS(cpu2)
+VMX_BITS(entry)
+#undef VMX_BITS
 
 static inline bool is_exception_n(u32 intr_info, unsigned vector)
 {
@@ -124,10 +150,20 @@ static inline bool is_nmi(u32 intr_info)
 	       (INTR_TYPE_NMI | INTR_INFO_VALID);
 }
 
+/* The type field of interruption information (SDM, table 25-17). */
+static inline u32 vmx_exception_type(const struct queued_exception *ex)
+{
+	if (ex->type)
+		return (u32)ex->type << 8;
+	return ex->vector == X86_BP || ex->vector == X86_OFV ? INTR_TYPE_SOFT_EXC
+							     : INTR_TYPE_HARD_EXCEPTION;
+}
+
 /* vmx_setup.c */
 u16 vmx_alloc_vpid(struct kvm *kvm); /* 0 if none is left */
 void vmx_free_vpid(struct kvm *kvm, u16 vpid);
-/* The fields of a fresh VMCS that never change: host state, lists, ... */
+/* A fresh VMCS is current: the known fields are 0, those that never change (host state, lists, ...)
+ * what they will be. */
 void vmx_init_constant(struct kvm_vcpu *v);
 int vmx_config_init(struct vmx_config *c, const struct kvm_params *p);
 void vmx_init_vmcs(struct kvm_vcpu *v);

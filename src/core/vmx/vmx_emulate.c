@@ -58,8 +58,15 @@ int vmx_emulate_guest(struct kvm_vcpu *v)
 	u32 info = (u32)vmcs_read(v, VM_ENTRY_INTR_INFO_FIELD);
 	int r;
 
-	if (info & INTR_INFO_VALID)
+	if (info & INTR_INFO_VALID) {
+		/* As KVM: an exception in a protected-mode state that cannot be entered is for user
+		 * space to sort out. It stays queued. */
+		if (!vmx->emulate && v->regs.cr0 & CR0_PE && v->arch->exception.injected) {
+			vmx_cancel_injection(v);
+			return kvm_exit_internal_error(v, KVM_INTERNAL_ERROR_EMULATION, NULL, 0);
+		}
 		return deliver(v, info);
+	}
 	for (unsigned n = 0; n < BUDGET; n++) {
 		if (window_open(v)) {
 			vmx_cpu_clearbit(v, CPU_BASED_INTR_WINDOW_EXITING |

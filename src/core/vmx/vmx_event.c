@@ -109,7 +109,7 @@ void vmx_inject_nmi(struct kvm_vcpu *v)
 void vmx_inject_exception(struct kvm_vcpu *v)
 {
 	const struct queued_exception *ex = &v->arch->exception;
-	u64 info = ex->vector | INTR_INFO_VALID;
+	u64 info = ex->vector | INTR_INFO_VALID | vmx_exception_type(ex);
 
 	/* SDM, 27.2.1.3: no error code may be delivered in real mode. */
 	if (ex->has_error && is_protmode(v)) {
@@ -117,12 +117,8 @@ void vmx_inject_exception(struct kvm_vcpu *v)
 		vmcs_write(v, VM_ENTRY_EXCEPTION_ERROR_CODE, (u16)ex->error);
 		info |= INTR_INFO_DELIVER_ERR_CODE;
 	}
-	if (ex->vector == X86_BP || ex->vector == X86_OFV) {
+	if (vmx_exception_type(ex) != INTR_TYPE_HARD_EXCEPTION)
 		vmcs_write(v, VM_ENTRY_INSTRUCTION_LEN, v->arch->event_exit_inst_len);
-		info |= INTR_TYPE_SOFT_EXC;
-	} else {
-		info |= INTR_TYPE_HARD_EXCEPTION;
-	}
 	vmcs_write(v, VM_ENTRY_INTR_INFO_FIELD, info);
 	clear_hlt(v);
 }
@@ -163,7 +159,11 @@ static void requeue(struct kvm_vcpu *v, u32 info, u32 len_field, u32 error_field
 		v->arch->event_exit_inst_len = (u8)vmcs_read(v, len_field);
 		fallthrough;
 	case INTR_TYPE_HARD_EXCEPTION:
-		*ex = (struct queued_exception){.injected = true, .vector = vector};
+		*ex = (struct queued_exception){
+			.injected = true,
+			.vector = vector,
+			.type = (u8)bits_get(info, 10, 8),
+		};
 		if (info & INTR_INFO_DELIVER_ERR_CODE) {
 			ex->has_error = true;
 			ex->error = (u32)vmcs_read(v, error_field);
@@ -223,5 +223,5 @@ void vmx_update_exception_bitmap(struct kvm_vcpu *v)
 	/* Either hypervisor's wish makes it an exit; which of them gets it is decided then. */
 	if (is_guest_mode(v))
 		eb |= (u32)V12(vmcs12_of(v), EXCEPTION_BITMAP);
-	vmx_set_exception_bitmap(v, eb);
+	vmx_write_exception_bitmap(v, eb);
 }

@@ -151,6 +151,22 @@ static int handle_triple_fault(struct kvm_vcpu *v)
 	return kvm_exit_shutdown(v);
 }
 
+/* The guest keeps the processor from taking any event: KVM_CAP_X86_NOTIFY_VMEXIT. */
+static int handle_notify(struct kvm_vcpu *v)
+{
+	u64 qual = kvm_exit_info_1(v);
+	bool invalid = qual & NOTIFY_VM_CONTEXT_INVALID;
+
+	kvm_stat_inc(v, notify_window_exits);
+	if (qual & INTR_INFO_UNBLOCK_NMI)
+		vmx_set_nmi_mask(v, true);
+	if (!invalid && !(v->kvm->arch->notify_vmexit_flags & KVM_X86_NOTIFY_VMEXIT_USER))
+		return 1;
+	v->run->exit_reason = KVM_EXIT_NOTIFY;
+	v->run->notify.flags = invalid ? KVM_NOTIFY_CONTEXT_INVALID : 0;
+	return 0;
+}
+
 static int handle_pause(struct kvm_vcpu *v)
 {
 	kvm_vcpu_on_spin(v, kvm_get_cpl(v) == 0);
@@ -390,8 +406,11 @@ int vmx_handle_exit(struct kvm_vcpu *v, enum exit_fastpath fast)
 		return vmx->emulate ? vmx_emulate_guest(v) : 0;
 	if (is_guest_mode(v) && vmx->entry_result == SIL_VMX_OK && nested_reflect(v))
 		return 1;
-	if (unlikely(vmx->entry_result != SIL_VMX_OK) && is_guest_mode(v))
+	if (unlikely(vmx->entry_result != SIL_VMX_OK) && is_guest_mode(v)) {
+		if (nested_entry_raced(v))
+			return 1;
 		nested_explain_vmcs02(v);
+	}
 	if (unlikely(vmx->entry_result != SIL_VMX_OK))
 		return fail_entry(v, vmx->entry_result == SIL_VMX_FAIL_VALID
 					     ? vmcs_read(v, VM_INSTRUCTION_ERROR)

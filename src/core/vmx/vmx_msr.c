@@ -40,7 +40,7 @@ int vmx_set_msr(struct kvm_vcpu *v, u32 index, u64 val)
 	case MSR_IA32_DEBUGCTLMSR: vmcs_write(v, GUEST_IA32_DEBUGCTL, val); return 0;
 	case MSR_IA32_CR_PAT:
 		if (vmx_of(v)->config->entry & VM_ENTRY_LOAD_IA32_PAT)
-			vmcs_write(v, GUEST_IA32_PAT, val);
+			vmx_write_pat(v, val);
 		return 0;
 	case MSR_IA32_VMX_BASIC ... MSR_IA32_VMX_VMFUNC: return nested_set_cap(v, index, val);
 	default: return -ENOENT;
@@ -126,4 +126,6 @@ void vmx_msr_filter_changed(struct kvm_vcpu *v)
 	if (guest_cpuid_has(v, FEAT_SPEC_CTRL))
 		pass(v, MSR_IA32_SPEC_CTRL, PASS_RW);
 	find_pass_words(v);
+	if (vmx_of(v)->nested)
+		nested_of(v)->evmcs.bitmap_merged = false;
 }

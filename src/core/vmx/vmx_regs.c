@@ -210,7 +210,7 @@ void vmx_set_cr4_guest_host_mask(struct kvm_vcpu *v)
 {
 	kvm_read_cr4(v); /* by the old mask, before it changes */
 	v->arch->cr4_guest_owned = vmx_cr4_guest_owned(v);
-	vmcs_write(v, CR4_GUEST_HOST_MASK, ~v->arch->cr4_guest_owned);
+	vmx_write_cr4_guest_host_mask(v, ~v->arch->cr4_guest_owned);
 }
 
 static void enter_lmode(struct kvm_vcpu *v)
@@ -256,7 +256,7 @@ void vmx_load_cr0(struct kvm_vcpu *v, u64 cr0)
 		hw |= CR0_PE | CR0_PG;
 	if (!c->ept)
 		hw |= CR0_WP;
-	vmcs_write(v, CR0_READ_SHADOW, is_guest_mode(v) ? v12_cr0_shadow(vmcs12_of(v), cr0) : cr0);
+	vmx_write_cr0_read_shadow(v, is_guest_mode(v) ? v12_cr0_shadow(vmcs12_of(v), cr0) : cr0);
 	vmcs_write(v, GUEST_CR0, hw);
 	v->regs.cr0 = cr0;
 	regcache_mark_available(&v->regs, VCPU_EXREG_CR0);
@@ -285,7 +285,7 @@ void vmx_set_cr4(struct kvm_vcpu *v, u64 cr4)
 {
 	v->regs.cr4 = cr4;
 	regcache_mark_available(&v->regs, VCPU_EXREG_CR4);
-	vmcs_write(v, CR4_READ_SHADOW, is_guest_mode(v) ? v12_cr4_shadow(vmcs12_of(v), cr4) : cr4);
+	vmx_write_cr4_read_shadow(v, is_guest_mode(v) ? v12_cr4_shadow(vmcs12_of(v), cr4) : cr4);
 	write_hw_cr4(v);
 }
 
@@ -302,7 +302,7 @@ void vmx_set_efer(struct kvm_vcpu *v, u64 efer)
 	/* Shadow entries use the bit whether the guest's do or not. */
 	if (!vmx_of(v)->config->ept)
 		efer |= EFER_NXE;
-	vmcs_write(v, GUEST_IA32_EFER, efer);
+	vmx_write_efer(v, efer);
 }
 
 u64 vmx_get_dr7(struct kvm_vcpu *v)

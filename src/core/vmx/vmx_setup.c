@@ -94,7 +94,8 @@ int vmx_config_init(struct vmx_config *c, const struct kvm_params *p)
 	       (c->unrestricted ? SECONDARY_EXEC_UNRESTRICTED_GUEST : 0);
 	want = SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_ENABLE_RDTSCP |
 	       SECONDARY_EXEC_ENABLE_INVPCID | SECONDARY_EXEC_ENABLE_XSAVES |
-	       SECONDARY_EXEC_TSC_SCALING | SECONDARY_EXEC_PAUSE_LOOP_EXITING;
+	       SECONDARY_EXEC_TSC_SCALING | SECONDARY_EXEC_PAUSE_LOOP_EXITING |
+	       SECONDARY_EXEC_NOTIFY_VM_EXITING;
 	if (!p->kvm_intel_vpid)
 		want &= ~SECONDARY_EXEC_ENABLE_VPID;
 	if (!p->kvm_intel_ple_gap)
@@ -105,6 +106,7 @@ int vmx_config_init(struct vmx_config *c, const struct kvm_params *p)
 	c->vpid = c->cpu2 & SECONDARY_EXEC_ENABLE_VPID;
 	c->ple = c->cpu2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING;
 	c->tsc_scaling = c->cpu2 & SECONDARY_EXEC_TSC_SCALING;
+	c->notify = c->cpu2 & SECONDARY_EXEC_NOTIFY_VM_EXITING;
 	c->ept_ad = p->kvm_intel_eptad && (c->ept_vpid & VMX_EPT_AD);
 	c->ple_gap = p->kvm_intel_ple_gap;
 	c->ple_window = p->kvm_intel_ple_window;
@@ -148,6 +150,8 @@ void vmx_update_exec_controls(struct kvm_vcpu *v)
 		cpu &= ~CPU_BASED_HLT_EXITING;
 	if (ka->pause_in_guest)
 		cpu2 &= ~SECONDARY_EXEC_PAUSE_LOOP_EXITING;
+	if (!(ka->notify_vmexit_flags & KVM_X86_NOTIFY_VMEXIT_ENABLED))
+		cpu2 &= ~SECONDARY_EXEC_NOTIFY_VM_EXITING;
 	if (v->arch->guest_debug & KVM_GUESTDBG_USE_HW_BP)
 		cpu |= CPU_BASED_MOV_DR_EXITING;
 	if (!guest_cpuid_has(v, FEAT_RDTSCP) && !guest_cpuid_has(v, FEAT_RDPID))
@@ -161,8 +165,8 @@ void vmx_update_exec_controls(struct kvm_vcpu *v)
 	       (CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING);
 	/* As is VMCS shadowing. */
 	cpu2 |= vmx_of(v)->loaded->cpu2 & SECONDARY_EXEC_SHADOW_VMCS;
-	vmx_set_cpu(v, cpu);
-	vmx_set_cpu2(v, cpu2);
+	vmx_write_cpu(v, cpu);
+	vmx_write_cpu2(v, cpu2);
 }
 
 /*
@@ -202,12 +206,21 @@ static void vmx_init_host_state(struct kvm_vcpu *v)
 void vmx_init_constant(struct kvm_vcpu *v)
 {
 	const struct vmx_config *c = vmx_of(v)->config;
+	struct loaded_vmcs *l = vmx_of(v)->loaded;
 
+	/* Fields of features that are not there are not there either. */
+#define KNOWN(type, name, field) \
+	l->name = 0;             \
+	(void)sil_vmwrite(v->cpu, field, 0);
+	VMX_KNOWN_FIELDS(KNOWN)
+#undef KNOWN
 	vmcs_write(v, CR3_TARGET_COUNT, 0);
 	if (c->ple) {
 		vmcs_write(v, PLE_GAP, c->ple_gap);
 		vmcs_write(v, PLE_WINDOW, c->ple_window);
 	}
+	if (c->notify)
+		vmcs_write(v, NOTIFY_WINDOW, v->kvm->arch->notify_window);
 	if (c->cpu2 & SECONDARY_EXEC_ENABLE_XSAVES)
 		vmcs_write(v, XSS_EXIT_BITMAP, 0);
 	vmcs_write(v, VM_EXIT_MSR_STORE_COUNT, 0);
@@ -222,34 +235,25 @@ void vmx_init_vmcs(struct kvm_vcpu *v)
 {
 	struct vcpu_vmx *vmx = vmx_of(v);
 	const struct vmx_config *c = vmx->config;
-	struct loaded_vmcs *l = vmx->loaded;
 
-	/* A fresh VMCS has nothing we know of: write every control once. */
-	l->pin = ~c->pin;
-	l->cpu = ~c->cpu;
-	l->cpu2 = ~c->cpu2;
-	l->exit = ~c->exit;
-	l->entry = ~c->entry;
-	vmx_set_pin(v, c->pin);
-	vmx_set_cpu(v, c->cpu);
-	vmx_set_cpu2(v, c->cpu2);
-	vmx_set_exit(v, c->exit);
-	vmx_set_entry(v, c->entry & ~VM_ENTRY_IA32E_MODE);
+	vmx_init_constant(v);
+	vmx_write_pin(v, c->pin);
+	vmx_write_cpu(v, c->cpu);
+	vmx_write_cpu2(v, c->cpu2);
+	vmx_write_exit(v, c->exit);
+	vmx_write_entry(v, c->entry & ~VM_ENTRY_IA32E_MODE);
 
-	l->exception_bitmap = ~0u;
-	vmx_set_exception_bitmap(v, 0);
 	vmcs_write(v, PAGE_FAULT_ERROR_CODE_MASK, 0);
 	vmcs_write(v, PAGE_FAULT_ERROR_CODE_MATCH, 0);
 	vmcs_write(v, MSR_BITMAP, (u64)vmx->msr_bitmap);
-	vmx_init_constant(v);
 	if (c->vpid)
 		vmcs_write(v, VIRTUAL_PROCESSOR_ID, vmx->vpid);
-	vmcs_write(v, TSC_OFFSET, v->arch->tsc_offset);
+	vmx_write_tsc_offset(v, v->arch->tsc_offset);
 	if (c->tsc_scaling)
-		vmcs_write(v, TSC_MULTIPLIER, 1ull << 48);
+		vmx_write_tsc_multiplier(v, 1ull << 48);
 
 	v->arch->cr0_guest_owned = vmx_cr0_guest_owned(v);
-	vmcs_write(v, CR0_GUEST_HOST_MASK, ~v->arch->cr0_guest_owned);
+	vmx_write_cr0_guest_host_mask(v, ~v->arch->cr0_guest_owned);
 	vmx_set_cr4_guest_host_mask(v);
 	vmx_msr_filter_changed(v);
 }
@@ -376,19 +380,19 @@ static void vmx_vcpu_after_set_cpuid(struct kvm_vcpu *v)
 
 /* ---- Time and translations ---- */
 
-static void vmx_write_tsc_offset(struct kvm_vcpu *v, u64 offset)
+static void vmx_set_tsc_offset(struct kvm_vcpu *v, u64 offset)
 {
 	if (is_guest_mode(v))
 		offset = v->arch->tsc_offset = nested_calc_tsc_offset(v);
-	vmcs_write(v, TSC_OFFSET, offset);
+	vmx_write_tsc_offset(v, offset);
 }
 
-static void vmx_write_tsc_multiplier(struct kvm_vcpu *v, u64 multiplier)
+static void vmx_set_tsc_multiplier(struct kvm_vcpu *v, u64 multiplier)
 {
 	if (is_guest_mode(v))
 		multiplier = v->arch->tsc_multiplier = nested_calc_tsc_multiplier(v);
 	if (vmx_of(v)->config->tsc_scaling)
-		vmcs_write(v, TSC_MULTIPLIER, multiplier);
+		vmx_write_tsc_multiplier(v, multiplier);
 }
 
 static void vmx_load_mmu_pgd(struct kvm_vcpu *v, hpa_t root_hpa, int level)
@@ -512,8 +516,8 @@ const struct kvm_x86_ops vmx_x86_ops = {
 	.set_msr = vmx_set_msr,
 	.get_feature_msr = vmx_get_feature_msr,
 	.msr_filter_changed = vmx_msr_filter_changed,
-	.write_tsc_offset = vmx_write_tsc_offset,
-	.write_tsc_multiplier = vmx_write_tsc_multiplier,
+	.write_tsc_offset = vmx_set_tsc_offset,
+	.write_tsc_multiplier = vmx_set_tsc_multiplier,
 	.load_mmu_pgd = vmx_load_mmu_pgd,
 	.flush_tlb_all = vmx_flush_tlb_all,
 	.flush_tlb_current = vmx_flush_tlb_current,

@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include <Zydis/Zydis.h>
+#include "isa/decode/decode.h"
 
 #include "isa/insn_table.h"
 
@@ -273,12 +273,19 @@ static enum isa_decode_result failed(ZyanStatus s, size_t n, struct isa_insn *in
 	return ISA_DECODE_UD;
 }
 
-enum isa_decode_result isa_decode(const u8 *bytes, size_t n, enum isa_mode mode,
-				  struct isa_insn *insn)
+isa_exec_fn *decode_exec(const struct isa_insn *insn)
+{
+	const struct isa_row *row = &isa_rows[insn->op];
+
+	if (row->feat != FEAT_NONE || (insn->flags & ISA_F_GATED))
+		return isa_exec_gated;
+	return isa_exec_special(insn) ?: row->fn;
+}
+
+enum isa_decode_result decode_zydis(const u8 *bytes, size_t n, enum isa_mode mode,
+				    struct isa_insn *insn, ZydisDecodedInstruction *zi)
 {
 	ZydisDecodedOperand zo[ZYDIS_MAX_OPERAND_COUNT];
-	ZydisDecodedInstruction zi;
-	const struct isa_row *row;
 	ZydisDecoder d;
 	ZyanStatus s;
 
@@ -290,34 +297,33 @@ enum isa_decode_result isa_decode(const u8 *bytes, size_t n, enum isa_mode mode,
 		return ISA_DECODE_SHORT;
 
 	decoder_init(&d, mode);
-	s = ZydisDecoderDecodeFull(&d, bytes, n, &zi, zo);
+	s = ZydisDecoderDecodeFull(&d, bytes, n, zi, zo);
 	memcpy(insn->raw, bytes, MIN(n, sizeof(insn->raw)));
-	if (ZYAN_SUCCESS(s) && foreign(&zi))
+	if (ZYAN_SUCCESS(s) && foreign(zi))
 		s = ZYDIS_STATUS_DECODING_ERROR;
 	if (!ZYAN_SUCCESS(s))
 		return failed(s, n, insn);
 
-	memset(insn->raw + zi.length, 0, sizeof(insn->raw) - zi.length);
-	insn->len = zi.length;
-	insn->opsize = zi.operand_width / 8;
-	insn->addrsize = zi.address_width / 8;
-	insn->cond = zi.opcode & 15;
-	insn->modrm_off = zi.attributes & ZYDIS_ATTRIB_HAS_MODRM ? zi.raw.modrm.offset : 0;
-	insn->prefixes = prefixes(&zi, mode);
-	operands(insn, &zi, zo);
+	memset(insn->raw + zi->length, 0, sizeof(insn->raw) - zi->length);
+	insn->len = zi->length;
+	insn->opsize = zi->operand_width / 8;
+	insn->addrsize = zi->address_width / 8;
+	insn->cond = zi->opcode & 15;
+	insn->modrm_off = zi->attributes & ZYDIS_ATTRIB_HAS_MODRM ? zi->raw.modrm.offset : 0;
+	insn->prefixes = prefixes(zi, mode);
+	operands(insn, zi, zo);
 
-	insn->op = isa_op_of(zi.mnemonic, which(&zi, insn));
-	if (is_xchg_r8(&zi))
-		make_xchg_r8(insn, &zi);
-	row = &isa_rows[insn->op];
-	insn->flags = row->flags;
+	insn->op = isa_op_of(zi->mnemonic, which(zi, insn));
+	if (is_xchg_r8(zi))
+		make_xchg_r8(insn, zi);
+	insn->flags = isa_rows[insn->op].flags;
 	if (insn->flags & ISA_F_STR) {
-		insn->seg = string_seg(&zi, mode);
+		insn->seg = string_seg(zi, mode);
 		insn->prefixes &= ~(ISA_P_REP | ISA_P_REPNE);
-		insn->prefixes |= string_rep(&zi);
+		insn->prefixes |= string_rep(zi);
 	}
 	if (insn->op == ISA_OP_MONITOR)
-		insn->seg = string_seg(&zi, mode);
+		insn->seg = string_seg(zi, mode);
 	if (insn->op == ISA_OP_UNKNOWN) {
 		insn->exec = isa_exec_ud;
 		return ISA_DECODE_UD;
@@ -326,9 +332,14 @@ enum isa_decode_result isa_decode(const u8 *bytes, size_t n, enum isa_mode mode,
 		insn->exec = isa_exec_ud;
 		return ISA_DECODE_UD;
 	}
-	if (row->feat != FEAT_NONE || (insn->flags & ISA_F_GATED))
-		insn->exec = isa_exec_gated;
-	else
-		insn->exec = isa_exec_special(insn) ?: row->fn;
+	insn->exec = decode_exec(insn);
 	return ISA_DECODE_OK;
+}
+
+enum isa_decode_result isa_decode(const u8 *bytes, size_t n, enum isa_mode mode,
+				  struct isa_insn *insn)
+{
+	ZydisDecodedInstruction zi;
+
+	return decode_zydis(bytes, n, mode, insn, &zi);
 }

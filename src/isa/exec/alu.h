@@ -88,8 +88,13 @@ static __always_inline_ u64 alu_not(struct isa_cpu *c, unsigned size, u64 a, u64
  */
 
 struct isa_undefined {
-	u32 shift_af;	 /* after shifts by more than 0: CC_AF or 0 */
-	bool mul_keeps;	 /* MUL and IMUL leave PF, AF, ZF and SF as they were */
+	u32 shift_af; /* after shifts by more than 0: CC_AF or 0 */
+	/* OF after shifts and rotates by more than 1 is what it is after 1, not the result's. */
+	bool of_by_one;
+	bool rotate_keeps; /* but ROL and ROR by an immediate leave it as it was */
+	bool mul_keeps;	   /* MUL and IMUL leave PF, AF, ZF and SF as they were */
+	bool count_pf; /* PF after TZCNT and LZCNT is the result's, else clear; AF, SF are clear */
+	u64 count_keeps; /* but of OF, PF, AF and SF these stay as they were */
 	bool scan_index; /* PF after BSF and BSR is the index's, not the operand's; SF is clear */
 };
 extern struct isa_undefined isa_undefined;
@@ -134,7 +139,9 @@ static __always_inline_ u64 alu_shl(struct isa_cpu *c, unsigned size, u64 a, u64
 	u64 r = a << n;
 	bool cf = n <= bits ? a >> (bits - n) & 1 : false;
 
-	cc_shift(c, size, r, cf, cf ^ (r >> (bits - 1) & 1));
+	cc_shift(c, size, r, cf,
+		 isa_undefined.of_by_one ? (a ^ a << 1) >> (bits - 1) & 1
+					 : cf ^ (r >> (bits - 1) & 1));
 	return r;
 }
 
@@ -145,8 +152,8 @@ static __always_inline_ u64 alu_shr(struct isa_cpu *c, unsigned size, u64 a, u64
 
 	a = mask_size(a, size);
 	r = a >> n;
-	/* OF after a shift by one is the old sign; processors compute the same for other counts. */
-	cc_shift(c, size, r, a >> (n - 1) & 1, n == 1 ? a >> (bits - 1) : 0);
+	cc_shift(c, size, r, a >> (n - 1) & 1,
+		 n == 1 || isa_undefined.of_by_one ? a >> (bits - 1) : 0);
 	return r;
 }
 

@@ -111,6 +111,15 @@ void exec_bsr(struct isa_cpu *c, const struct isa_insn *i)
 		reg_set(c, i->o[0].reg, i->o[0].size, index);
 }
 
+static void count_flags(struct isa_cpu *c, u64 r, bool none)
+{
+	u64 f = isa_undefined.count_keeps ? isa_flags(c) & isa_undefined.count_keeps : 0;
+
+	if (isa_undefined.count_pf && !__builtin_parity((u8)r))
+		f |= X86_PF;
+	isa_set_status(c, f | (none ? X86_CF : 0) | (r ? 0 : X86_ZF));
+}
+
 /* Without the feature, the F3 of TZCNT and LZCNT is ignored. */
 void exec_tzcnt(struct isa_cpu *c, const struct isa_insn *i)
 {
@@ -124,7 +133,7 @@ void exec_tzcnt(struct isa_cpu *c, const struct isa_insn *i)
 	v = op_get(c, i, 1);
 	r = v ? (u64)__builtin_ctzll(v) : size * 8;
 
-	cc_cf_of(c, size, r, !v, false);
+	count_flags(c, r, !v);
 	reg_set(c, i->o[0].reg, size, r);
 }
 
@@ -140,7 +149,7 @@ void exec_lzcnt(struct isa_cpu *c, const struct isa_insn *i)
 	v = op_get(c, i, 1);
 	r = v ? (u64)__builtin_clzll(v) - (64 - size * 8) : size * 8;
 
-	cc_cf_of(c, size, r, !v, false);
+	count_flags(c, r, !v);
 	reg_set(c, i->o[0].reg, size, r);
 }
 

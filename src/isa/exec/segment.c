@@ -81,21 +81,6 @@ void desc_get_high(struct isa_cpu *c, u16 sel, struct desc *d, u32 ext)
 	d->high = (u32)high;
 }
 
-struct isa_seg desc_seg(const struct desc *d, u16 sel)
-{
-	u64 raw = d->raw;
-	u32 limit = (u32)((raw & 0xffff) | (raw >> 32 & 0xf0000));
-
-	if (raw >> 55 & 1)
-		limit = limit << 12 | 0xfff;
-	return (struct isa_seg){
-		.sel = sel,
-		.ar = (u32)(raw >> 40) & 0xf0ff,
-		.limit = limit,
-		.base = (raw >> 16 & 0xffffff) | (raw >> 32 & 0xff000000) | (u64)d->high << 32,
-	};
-}
-
 void desc_accessed(struct isa_cpu *c, struct desc *d)
 {
 	if (desc_type(d) & 1)
@@ -139,11 +124,6 @@ void seg_load_real(struct isa_cpu *c, unsigned seg, u16 sel)
 		s->ar = 0x93;
 	}
 	/* Real mode keeps limit and rights: "big real mode". */
-}
-
-struct isa_seg null_stack_seg(u16 sel, unsigned cpl)
-{
-	return (struct isa_seg){.sel = sel, .ar = SEG_AR_UNUSABLE | SEG_AR_DB | cpl << 5};
 }
 
 /* SDM vol. 2B, MOV: "IF SS is loaded". */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Descriptors and segment registers. SDM vol. 3A, 3.4-3.5 and chapter 5. For exec/ *.c only. */
+/* Descriptors and segment registers. SDM vol. 3A, 3.4-3.5 and chapter 5. For exec/ *.c, and for
+ * what translated code does in their place (silicon/jit/lean.c). */
 #ifndef ISA_EXEC_SEGMENT_H
 #define ISA_EXEC_SEGMENT_H
 
@@ -96,7 +97,20 @@ void desc_get(struct isa_cpu *c, u16 sel, struct desc *d, unsigned vector, u32 e
 /* Reads the second half of a 16-byte system descriptor; its type field must be 0: #GP(sel). */
 void desc_get_high(struct isa_cpu *c, u16 sel, struct desc *d, u32 ext);
 /* The register's content for a descriptor; accessed bit included as read. */
-struct isa_seg desc_seg(const struct desc *d, u16 sel);
+static inline struct isa_seg desc_seg(const struct desc *d, u16 sel)
+{
+	u64 raw = d->raw;
+	u32 limit = (u32)((raw & 0xffff) | (raw >> 32 & 0xf0000));
+
+	if (raw >> 55 & 1)
+		limit = limit << 12 | 0xfff;
+	return (struct isa_seg){
+		.sel = sel,
+		.ar = (u32)(raw >> 40) & 0xf0ff,
+		.limit = limit,
+		.base = (raw >> 16 & 0xffffff) | (raw >> 32 & 0xff000000) | (u64)d->high << 32,
+	};
+}
 /* Sets the accessed bit in memory if it is clear, and in @d. */
 void desc_accessed(struct isa_cpu *c, struct desc *d);
 
@@ -109,7 +123,29 @@ void seg_load_task(struct isa_cpu *c, unsigned seg, u16 sel);
 /* Checks only: what seg_load would put into SS at privilege @cpl, faults with @vector. */
 struct isa_seg stack_seg(struct isa_cpu *c, u16 sel, unsigned cpl, unsigned vector, u32 ext);
 /* An unusable SS of privilege @cpl, as 64-bit mode's null SS is. */
-struct isa_seg null_stack_seg(u16 sel, unsigned cpl);
+static inline struct isa_seg null_stack_seg(u16 sel, unsigned cpl)
+{
+	return (struct isa_seg){.sel = sel, .ar = SEG_AR_UNUSABLE | SEG_AR_DB | cpl << 5};
+}
+/* Flat segments that SYSCALL and the like load without looking at the descriptor tables. */
+static inline struct isa_seg flat_code_seg(u16 sel, unsigned cpl, bool l)
+{
+	return (struct isa_seg){
+		.sel = sel,
+		.limit = 0xffffffff,
+		.ar = 0x9b | cpl << 5 | (u32)SEG_AR_G | (u32)(l ? SEG_AR_L : SEG_AR_DB),
+	};
+}
+
+static inline struct isa_seg flat_stack_seg(u16 sel, unsigned cpl)
+{
+	return (struct isa_seg){
+		.sel = sel,
+		.limit = 0xffffffff,
+		.ar = 0x93 | cpl << 5 | (u32)SEG_AR_G | (u32)SEG_AR_DB,
+	};
+}
+#define SYSRET_FLAGS 0x3c7fd7ull /* of R11 */
 /* After an outward return: data segments that the new CPL may not use become null (SDM vol. 2,
  * RET). */
 void seg_drop_privileged(struct isa_cpu *c);

@@ -3,25 +3,6 @@
  * do). */
 #include "isa/exec/segment.h"
 
-/* Flat segments that these instructions load without looking at the descriptor tables. */
-static struct isa_seg flat_code(u16 sel, unsigned cpl, bool l)
-{
-	return (struct isa_seg){
-		.sel = sel,
-		.limit = 0xffffffff,
-		.ar = 0x9b | cpl << 5 | (u32)SEG_AR_G | (u32)(l ? SEG_AR_L : SEG_AR_DB),
-	};
-}
-
-static struct isa_seg flat_stack(u16 sel, unsigned cpl)
-{
-	return (struct isa_seg){
-		.sel = sel,
-		.limit = 0xffffffff,
-		.ar = 0x93 | cpl << 5 | (u32)SEG_AR_G | (u32)SEG_AR_DB,
-	};
-}
-
 static void check_syscall(struct isa_cpu *c)
 {
 	if (c->mode != ISA_LONG64 || !(c->s.efer & EFER_SCE))
@@ -38,8 +19,8 @@ void exec_syscall(struct isa_cpu *c, const struct isa_insn *i)
 	c->r.gpr[R11] = isa_flags(c) & ~X86_RF;
 	c->s.rip = c->r.lstar;
 	isa_set_flags(c, isa_flags(c) & ~(c->r.sfmask | X86_RF));
-	c->s.seg[CS] = flat_code(sel, 0, true);
-	c->s.seg[SS] = flat_stack((u16)(sel + 8), 0);
+	c->s.seg[CS] = flat_code_seg(sel, 0, true);
+	c->s.seg[SS] = flat_stack_seg((u16)(sel + 8), 0);
 	isa_mode_changed(c);
 }
 
@@ -55,9 +36,9 @@ void exec_sysret(struct isa_cpu *c, const struct isa_insn *i)
 		isa_raise_err(c, X86_GP, 0);
 	sel = (u16)(c->r.star >> 48);
 	c->s.rip = l ? c->r.gpr[RCX] : (u32)c->r.gpr[RCX];
-	isa_set_flags(c, (c->r.gpr[R11] & 0x3c7fd7) | 2);
-	c->s.seg[CS] = flat_code((u16)(sel + (l ? 16 : 0)) | 3, 3, l);
-	c->s.seg[SS] = flat_stack((u16)(sel + 8) | 3, 3);
+	isa_set_flags(c, (c->r.gpr[R11] & SYSRET_FLAGS) | 2);
+	c->s.seg[CS] = flat_code_seg((u16)(sel + (l ? 16 : 0)) | 3, 3, l);
+	c->s.seg[SS] = flat_stack_seg((u16)(sel + 8) | 3, 3);
 	isa_mode_changed(c);
 	c->ops->recheck_events(c);
 }
@@ -78,8 +59,8 @@ void exec_sysenter(struct isa_cpu *c, const struct isa_insn *i)
 	isa_set_flags(c, isa_flags(c) & ~(X86_VM | X86_IF | X86_RF));
 	c->r.gpr[RSP] = l ? c->s.sysenter_esp : (u32)c->s.sysenter_esp;
 	c->s.rip = l ? c->s.sysenter_eip : (u32)c->s.sysenter_eip;
-	c->s.seg[CS] = flat_code(sel, 0, l);
-	c->s.seg[SS] = flat_stack((u16)(sel + 8), 0);
+	c->s.seg[CS] = flat_code_seg(sel, 0, l);
+	c->s.seg[SS] = flat_stack_seg((u16)(sel + 8), 0);
 	isa_mode_changed(c);
 }
 
@@ -97,8 +78,8 @@ void exec_sysexit(struct isa_cpu *c, const struct isa_insn *i)
 	sel = (u16)((c->s.sysenter_cs & 0xfffc) + (l ? 32 : 16)) | 3;
 	c->r.gpr[RSP] = l ? c->r.gpr[RCX] : (u32)c->r.gpr[RCX];
 	c->s.rip = l ? c->r.gpr[RDX] : (u32)c->r.gpr[RDX];
-	c->s.seg[CS] = flat_code(sel, 3, l);
-	c->s.seg[SS] = flat_stack((u16)(sel + 8), 3);
+	c->s.seg[CS] = flat_code_seg(sel, 3, l);
+	c->s.seg[SS] = flat_stack_seg((u16)(sel + 8), 3);
 	isa_mode_changed(c);
 }
 

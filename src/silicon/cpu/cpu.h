@@ -35,8 +35,22 @@ struct jit;
 #define JIT_GEN_MAX   126
 #define JIT_JC_EMPTY  (127ull << JIT_GEN_SHIFT)
 #define JIT_JC_HASH   0x9e3779b97f4a7c15ull /* of tags; the upper bits are the entry's number */
-#define JIT_JC_SHIFT  50
+#define JIT_JC_SHIFT  48
+#define JIT_JC_PART   16 /* entries: it is emptied by such parts */
+/* General registers, RIP, FS, GS. */
+#define JIT_NEAR       19
+#define JIT_NEAR_RIP   16
+#define JIT_NEAR_FS    17
+#define JIT_NEAR_GS    18
+#define JIT_NEAR_NONE  0xff
+#define JIT_NEAR_EMPTY (1ull << 62)
+#define JIT_HOT	       128
 struct jit_frame;
+struct jit_insn;
+struct jit_page;
+/* What translated code there can be of. Flat: CS, DS, ES and SS have base 0 and 4 GiB, SS.B is set;
+ * addresses wrap by themselves. */
+enum jit_mode { JIT_MODE_NONE, JIT_MODE_64, JIT_MODE_FLAT32 };
 struct jit_jc {
 	u64 tag; /* linear address xor generation << JIT_GEN_SHIFT */
 	const void *code;
@@ -53,16 +67,44 @@ struct jit_cpu {
 	u8 vec_was;  /* before the last call to C */
 	u16 host_fcw;
 	u32 host_mxcsr;
-	u16 fl;			 /* status flags: AH as of LAHF, AL = OF */
+	u16 fl; /* status flags: AH as of LAHF, AL = OF */
+	/*
+	 * The last page accessed through each register: copies of entries of the bank in use. An
+	 * empty one is of a page that is not canonical, and leads to a host page that nobody can
+	 * access (struct jit).
+	 */
+	struct isa_tlbe near[2][JIT_NEAR]; /* for reads, for writes */
+	hva_t nowhere;
+	u8 mode;	  /* enum jit_mode: what next() looks for */
+	u32 near_used[2]; /* a bit for each that is not empty */
+	bool again;	  /* such a page was accessed: the instruction is the interpreter's */
 	struct jit_frame *frame; /* on the stack, while translated code runs */
 	u64 host_gs;
 	u64 *calls; /* of handlers, by enum isa_op */
 	unsigned last_gen;
-	bool busy; /* may run or hold pointers to translations; read by others */
-	bool step; /* the next instruction is the interpreter's */
+	bool busy;    /* may run or hold pointers to translations; read by others */
+	bool step;    /* the next instruction is the interpreter's */
+	bool cold;    /* so are those up to the next jump */
+	bool recheck; /* others may have written code: see jit_recheck */
+	/* Pages of blocks that the jump cache may know, by a hash; at most half are used, with more
+	 * hot_many is set. */
+	struct jit_page *hot[JIT_HOT];
+	unsigned nhot;
+	bool hot_many;
+	u8 hot_age;
 	u8 shadow; /* STI has set IF, and the instruction behind it has not completed */
-	u8 fpu[576] __attribute__((aligned(64))); /* XSAVE area for the x87 component */
+	u64 jc_used[JIT_JC_SIZE / JIT_JC_PART / 64]; /* parts of jc that are not empty */
+	const struct jit_insn *lean;		     /* being executed by jit/lean.c */
+	u8 fpu[576] __attribute__((aligned(64)));    /* XSAVE area for the x87 component */
 };
+
+/* cpu->untrapped: what no control makes exit, so that translated code does it without asking. */
+#define UNTRAPPED_CR3_STORE BIT(0) /* MOV from CR3 */
+#define UNTRAPPED_CR3_LOAD  BIT(1)
+#define UNTRAPPED_INVLPG    BIT(2)
+#define UNTRAPPED_PAUSE	    BIT(3)
+#define UNTRAPPED_INT	    BIT(4) /* INT n */
+#define UNTRAPPED_BP	    BIT(5) /* #BP of INT3 */
 
 /* c.request. The engine looks at the word after every block and REP iteration. */
 #define SIL_REQ_KICK   BIT(0) /* interrupt for root mode; the vendor clears it when it exits */
@@ -115,6 +157,11 @@ struct sil_virt_ops {
 	/* RDMSR in root mode of the vendor's capability MSRs: 0 or -EINVAL. Any thread. */
 	int (*root_rdmsr)(const struct sil_machine *m, u32 index, u64 *val);
 
+	/* VMREAD or VMWRITE between registers, called by translated code: true if it is done, or
+	 * else nothing is. For general registers only, calling nothing. */
+	bool (*lean_vmx)(struct sil_cpu *cpu, const struct isa_insn *i);
+	/* Likewise PAUSE, where UNTRAPPED_PAUSE is not set. May be NULL. */
+	bool (*lean_pause)(struct sil_cpu *cpu);
 	/*
 	 * An exception (hardware exception, #BP, #OF, INT1) is about to be delivered. RFLAGS.RF is
 	 * as it would be pushed; CR2, DR6 and XFD_ERR are not written yet (ev->payload has them).
@@ -138,6 +185,11 @@ struct sil_virt_ops {
 	 * guest take an event: engine_deliver. Must clear the request bits it has consumed.
 	 */
 	void (*pending)(struct sil_cpu *cpu);
+	/*
+	 * Delivering an event has raised the next one @n times in a row, and no instruction
+	 * boundary was reached. This need not end, so a kick must exit here too.
+	 */
+	void (*no_boundary)(struct sil_cpu *cpu, u32 n);
 
 	/* @qual: exit qualification as of SDM vol. 3C, table 28-7, without bit 12. @la is valid if
 	 * @qual has bit 7. */
@@ -194,6 +246,10 @@ struct sil_cpu {
 	bool step_exits;
 	/* IA32_PKRS; not in struct isa_regs. */
 	u32 pkrs;
+	/* RDTSC is host->tsc + tsc_offset while host->tsc is below tsc_limit; else, and where
+	 * config.tsc_native is not set, it is the op's. */
+	u64 tsc_limit, tsc_offset;
+	u8 untrapped; /* UNTRAPPED_* */
 
 	/* ---- the engine's; the vendor may read ---- */
 	/* An event whose delivery is under way: IDT-vectoring information of an exit. */
@@ -202,6 +258,7 @@ struct sil_cpu {
 	/* Event to deliver first thing in engine_run (engine_inject). */
 	bool inject_valid;
 	struct isa_event inject;
+	u32 cut_deliveries; /* in a row, each ended by a fault of its own */
 	/* An instruction or event delivery has completed since entry: MTF is due (trap_exits). */
 	bool stepped;
 	/* Machine check pending: host address and kind of the access (sil_memory_error). */
@@ -219,6 +276,9 @@ struct sil_cpu {
 	 * below PAGE_SIZE. Invalid (FETCH_NONE) after anything that may change the mapping. */
 	u64 fetch_neg_page, fetch_addend;
 	bool fetch_global; /* by a global translation */
+	/* Others may have written code: pages are to be compared with the interpreter's blocks when
+	 * it fetches from them. */
+	bool fetch_suspect;
 
 	u64 dbg_dr7, dbg_dr[4]; /* what bp_data and bp_insn were made from */
 	u8 bp_data;		/* DR7: enabled data (and I/O) breakpoints, one bit each */
@@ -251,6 +311,15 @@ struct sil_cpu {
 	struct guard guard;
 	struct sil_counters n;
 };
+/* enum jit_mode of the code that @c runs now. */
+static inline unsigned jit_mode(const struct isa_cpu *c)
+{
+	if (likely(c->mode == ISA_LONG64))
+		return JIT_MODE_64;
+	return c->mode == ISA_PROT32 && c->flat && c->sp_mask == 0xffffffff ? JIT_MODE_FLAT32
+									    : JIT_MODE_NONE;
+}
+
 static inline struct sil_cpu *sil_of(struct isa_cpu *c)
 {
 	return (struct sil_cpu *)c;
@@ -313,6 +382,11 @@ void cpu_update_step(struct sil_cpu *cpu);
  * CR3 bit 63 is the no-flush bit.
  */
 void cpu_write_cr(struct sil_cpu *cpu, unsigned n, u64 val);
+/* Bits of CR3 that are reserved in IA-32e mode; the no-flush bit is looked at before. */
+static inline u64 cpu_cr3_reserved(const struct sil_machine *m)
+{
+	return m->maxphyaddr < 52 ? BITS(63, m->maxphyaddr) : BITS(63, 52);
+}
 /* Loads PDPTEs from guest-physical @cr3 into @pdpte. False if one has reserved bits set. */
 bool cpu_load_pdptes(struct sil_cpu *cpu, u64 cr3, u64 pdpte[4]);
 /*

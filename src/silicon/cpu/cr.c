@@ -66,17 +66,15 @@ static void write_cr0(struct sil_cpu *cpu, u64 val)
 static void write_cr3(struct sil_cpu *cpu, u64 val)
 {
 	struct isa_sys *s = &cpu->c.s;
-	u64 pdpte[4], rsvd = BITS(63, 52);
 	bool keep = false;
+	u64 pdpte[4];
 
-	if (cpu->m->maxphyaddr < 52)
-		rsvd |= BITS(51, cpu->m->maxphyaddr);
 	if (s->cr4 & CR4_PCIDE) {
 		keep = val & BIT(63);
 		val &= ~BIT(63);
 	}
 	if (s->efer & EFER_LMA) {
-		if (val & rsvd)
+		if (val & cpu_cr3_reserved(cpu->m))
 			gp0(cpu);
 	} else {
 		if (cpu->c.mode != ISA_LONG64)
@@ -87,11 +85,7 @@ static void write_cr3(struct sil_cpu *cpu, u64 val)
 			memcpy(s->pdptr, pdpte, sizeof(pdpte));
 		}
 	}
-	s->cr3 = val;
-	if (!keep)
-		tlb_flush_pcid(cpu, s->cr4 & CR4_PCIDE ? val & 0xfff : 0, true);
-	tlb_switch(cpu);
-	tlb_fetch_lost(cpu);
+	tlb_load_cr3(cpu, val, keep);
 }
 
 static void write_cr4(struct sil_cpu *cpu, u64 val)

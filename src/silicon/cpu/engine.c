@@ -57,6 +57,7 @@ static void deliver(struct sil_cpu *cpu, const struct isa_event *ev)
 	c->s.activity = ISA_ACTIVE;
 	isa_deliver(c, &cpu->vectoring);
 	cpu->vectoring_valid = false;
+	cpu->cut_deliveries = 0;
 	c->s.interruptibility &= ~(u32)(ISA_BLOCK_STI | ISA_BLOCK_MOVSS);
 	c->s.pending_dbg |= cpu->bp_hit;
 	cpu->bp_hit = 0;
@@ -85,6 +86,9 @@ void engine_exception(struct sil_cpu *cpu, struct isa_event ev)
 			cpu->m->virt->exception(cpu, &ev);
 		}
 	}
+	/* #AC on the handler's stack of #AC. */
+	if (unlikely(cpu->vectoring_valid))
+		cpu->m->virt->no_boundary(cpu, ++cpu->cut_deliveries);
 	if (ev.type == EV_HW_EXC) {
 		switch (ev.vector) {
 		case X86_PF_VEC: c->r.cr2 = ev.payload; break;
@@ -262,13 +266,14 @@ void engine_boundary(struct sil_cpu *cpu)
 			cpu->m->virt->trap_exits(cpu);
 
 		dbg = c->s.pending_dbg;
-		/* A breakpoint on the stack can make every delivery cause the next: from the second
-		 * on a kick comes first, and the exit leaves the trap pending. */
 		if (unlikely(dbg & (PENDING_DBG_BP | PENDING_DBG_BS)) &&
-		    !(c->s.interruptibility & ISA_BLOCK_MOVSS) &&
-		    !(traps++ && (req & SIL_REQ_KICK))) {
+		    !(c->s.interruptibility & ISA_BLOCK_MOVSS)) {
 			struct isa_event ev = {.vector = X86_DB, .type = EV_HW_EXC};
 
+			/* A breakpoint on the stack: the delivery has raised the trap anew. An exit
+			 * leaves it pending. */
+			if (traps++)
+				cpu->m->virt->no_boundary(cpu, traps - 1);
 			ev.payload = dbg & (BITS(3, 0) | PENDING_DBG_BS | PENDING_DBG_RTM);
 			c->s.pending_dbg = 0;
 			cpu->n.faults++;
@@ -302,7 +307,7 @@ static bool owns(void *opaque, u64 addr)
 {
 	const struct sil_machine *m = opaque;
 
-	return m->cfg.host->owns_hva(m->cfg.host_opaque, addr);
+	return jit_nowhere(m, addr) || m->cfg.host->owns_hva(m->cfg.host_opaque, addr);
 }
 
 /* Guest memory was not there: a machine check (silicon.h, sil_memory_error). */
@@ -322,6 +327,7 @@ void engine_run(struct sil_cpu *cpu)
 	c->catch = &cpu->catch;
 	c->insn = NULL;
 	cpu->vectoring_valid = false;
+	cpu->cut_deliveries = 0;
 	cpu->stepped = false;
 	cpu->no_trap = false;
 	cpu->step_rf = false;
@@ -339,9 +345,13 @@ void engine_run(struct sil_cpu *cpu)
 	cpu->guard.caught = cpu->m->jit ? jit_caught : NULL;
 	if (guard_enter_filtered(&cpu->guard)) {
 		/* The section has ended; its jump target is still good. */
-		cpu->mem_error = cpu->guard.fault_addr;
-		cpu->mem_error_write = cpu->guard.fault_write;
-		cpu->mem_error_pending = true;
+		if (jit_nowhere(cpu->m, cpu->guard.fault_addr)) {
+			cpu->j.again = true;
+		} else {
+			cpu->mem_error = cpu->guard.fault_addr;
+			cpu->mem_error_write = cpu->guard.fault_write;
+			cpu->mem_error_pending = true;
+		}
 		guard_push(&cpu->guard);
 	}
 

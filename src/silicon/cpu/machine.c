@@ -32,9 +32,6 @@ int cpu_machine_create(const struct sil_config *cfg, const struct sil_virt_ops *
 
 	if (cfg->engine == SIL_ENGINE_JIT && !jit_supported())
 		return -ENOTSUP;
-	r = guard_install();
-	if (r)
-		return r;
 	m = calloc(1, sizeof(*m));
 	if (!m)
 		return -ENOMEM;
@@ -83,6 +80,10 @@ int sil_cpu_create(struct sil_machine *m, struct sil_cpu **out)
 	struct sil_cpu *cpu;
 	int r;
 
+	/* Not before: machines that run nothing are asked what processors they would have. */
+	r = guard_install();
+	if (r)
+		return r;
 	cpu = aligned_alloc(64, align_up(sizeof(*cpu), 64));
 	if (!cpu)
 		return -ENOMEM;
@@ -170,7 +171,10 @@ void sil_memory_written(struct sil_machine *m, hva_t hva, u64 len)
 void sil_code_recheck(struct sil_cpu *cpu)
 {
 	sil_code_suspect(cpu->m);
-	tlb_drop_exec(cpu);
+	if (cpu->m->jit)
+		cpu->j.recheck = cpu->fetch_suspect = true;
+	else
+		tlb_drop_exec(cpu);
 }
 
 void sil_code_suspect(struct sil_machine *m)

@@ -23,6 +23,12 @@ int interp_create(struct sil_cpu *cpu)
 		free(in);
 		return -ENOMEM;
 	}
+	in->forms = isa_forms_create();
+	if (!in->forms) {
+		munmap(in->arena, BLOCK_ARENA);
+		free(in);
+		return -ENOMEM;
+	}
 	in->top = in->arena;
 	cpu->interp = in;
 	return 0;
@@ -79,6 +85,7 @@ void interp_destroy(struct sil_cpu *cpu)
 	for (k = 0; k < CROSS_SIZE; k++)
 		if (in->cross[k].key)
 			isa_insn_release(&in->cross[k].insn);
+	isa_forms_destroy(in->forms);
 	munmap(in->arena, BLOCK_ARENA);
 	free(in);
 	cpu->interp = NULL;
@@ -173,7 +180,7 @@ void code_recheck_page(struct sil_cpu *cpu, hva_t page)
  */
 
 /* After these, the interpreter need not look for changed flags, shadows and the like. */
-static bool plain_branch(const struct isa_insn *i)
+bool interp_plain(const struct isa_insn *i)
 {
 	switch (i->op) {
 	case ISA_OP_JO ... ISA_OP_LOOPNE:
@@ -194,7 +201,8 @@ static unsigned decode(struct sil_cpu *cpu, struct block *b, const u8 *src, unsi
 		struct isa_insn *i = &b->insn[n];
 
 		/* What is no instruction depends on bytes past its length: block_cross has it. */
-		if (isa_decode(src + at, MIN(avail - at, 15u), mode, i) != ISA_DECODE_OK) {
+		if (isa_decode_form(cpu->interp->forms, src + at, MIN(avail - at, 15u), mode, i) !=
+		    ISA_DECODE_OK) {
 			isa_insn_release(i);
 			break;
 		}
@@ -265,7 +273,7 @@ static struct block *build(struct sil_cpu *cpu, u64 key, const u8 *host)
 
 	b->key = key;
 	b->succ[0] = b->succ[1] = NULL;
-	b->check = !plain_branch(&b->insn[b->n - 1]);
+	b->check = !interp_plain(&b->insn[b->n - 1]);
 	b->pnext = p->blocks;
 	p->blocks = b;
 	b->hnext = in->hash[key_hash(key)];
@@ -273,6 +281,19 @@ static struct block *build(struct sil_cpu *cpu, u64 key, const u8 *host)
 	in->top += block_size(b->n);
 	cpu->n.blocks_decoded++;
 	return b;
+}
+
+bool block_crosses(const struct sil_cpu *cpu, hva_t host, unsigned mode)
+{
+	unsigned left = PAGE_SIZE - (host & ~PAGE_MASK);
+	u64 key = block_key(host, mode);
+	const struct cross *x;
+
+	if (likely(left >= 15))
+		return false;
+	x = &cpu->interp->cross[key_hash(key) % CROSS_SIZE];
+	return x->key == key && x->insn.len > left &&
+	       !memcmp(x->insn.raw, (const void *)host, left);
 }
 
 struct block *block_get(struct sil_cpu *cpu, u64 la)
@@ -284,6 +305,8 @@ struct block *block_get(struct sil_cpu *cpu, u64 la)
 	for (b = cpu->interp->hash[key_hash(key)]; b; b = b->hnext)
 		if (b->key == key)
 			return b;
+	if (block_crosses(cpu, (hva_t)host, cpu->c.mode))
+		return NULL;
 	return build(cpu, key, host);
 }
 
@@ -295,6 +318,38 @@ static void release_cross(struct cross *x)
 	if (x->key)
 		isa_insn_release(&x->insn);
 	x->key = 0;
+}
+
+/* Does memory at @host, with @avail bytes left in its page, hold the @len bytes at @raw, which are
+ * followed by zeros? */
+static inline bool same_insn(const u8 *host, unsigned avail, const u8 *raw, unsigned len)
+{
+	u64 a, b;
+
+	if (len > 8 || avail < 8)
+		return len <= avail && !memcmp(host, raw, len);
+	memcpy(&a, host, 8);
+	memcpy(&b, raw, 8);
+	return !((a ^ b) << (64 - 8 * len));
+}
+
+const struct isa_insn *block_one(struct sil_cpu *cpu, u64 la)
+{
+	const u8 *host = (const u8 *)(la + cpu->fetch_addend);
+	u64 key = block_key((hva_t)host, cpu->c.mode);
+	const struct cross *x = &cpu->interp->cross[key_hash(key) % CROSS_SIZE];
+	u8 raw[16];
+
+	/* Cheaper than to find what was decoded before: there are fewer forms than instructions. */
+	if (likely(cpu->c.mode == ISA_LONG64 && (la & ~PAGE_MASK) <= PAGE_SIZE - sizeof(raw))) {
+		memcpy(raw, host, sizeof(raw));
+		if (likely(isa_decode_seen(cpu->interp->forms, raw, &cpu->interp->one)))
+			return &cpu->interp->one;
+	}
+	if (likely(x->key == key &&
+		   same_insn(host, PAGE_SIZE - (la & ~PAGE_MASK), x->insn.raw, x->insn.len)))
+		return &x->insn;
+	return block_cross(cpu, la);
 }
 
 const struct isa_insn *block_cross(struct sil_cpu *cpu, u64 la)
@@ -316,7 +371,7 @@ const struct isa_insn *block_cross(struct sil_cpu *cpu, u64 la)
 	if (x->key != key || first == 15 || memcmp(x->insn.raw, raw, first)) {
 		/* Only bytes the instruction has may fault. */
 		release_cross(x);
-		r = isa_decode(raw, first, cpu->c.mode, &x->insn);
+		r = isa_decode_form(cpu->interp->forms, raw, first, cpu->c.mode, &x->insn);
 		cpu->n.insns_decoded++;
 		if (r != ISA_DECODE_SHORT)
 			goto out;
@@ -326,7 +381,7 @@ const struct isa_insn *block_cross(struct sil_cpu *cpu, u64 la)
 	if (x->key == key && !memcmp(x->insn.raw, raw, x->insn.len))
 		return &x->insn;
 	release_cross(x);
-	r = isa_decode(raw, sizeof(raw), cpu->c.mode, &x->insn);
+	r = isa_decode_form(cpu->interp->forms, raw, sizeof(raw), cpu->c.mode, &x->insn);
 	cpu->n.insns_decoded++;
 	BUG_ON(r == ISA_DECODE_SHORT);
 out:

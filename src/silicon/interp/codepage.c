@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "silicon/interp/interp.h"
@@ -200,15 +201,16 @@ static void shoot_writes(struct sil_cpu *cpu, hva_t page)
 /* ---- The registry -----------------------------------------------------------------------------
  */
 
-int code_add(struct sil_cpu *cpu, hva_t hva, unsigned len)
+/* One attempt. 1: what was added has been forgotten while this cpu waited, and the request to
+ * forget blocks may have been served. */
+static int add(struct sil_cpu *cpu, hva_t page, unsigned from, unsigned to)
 {
 	struct code_registry *r = cpu->m->code;
-	hva_t page = hva & PAGE_MASK;
-	unsigned from = hva & ~PAGE_MASK, w;
 	struct code_page **slot, *p;
-	bool wait;
+	u64 born, serial;
+	bool wait, same;
+	unsigned w;
 
-	BUG_ON(!len || from + len > PAGE_SIZE);
 	pthread_mutex_lock(&r->lock);
 	slot = slot_of(r, page);
 	p = *slot;
@@ -219,24 +221,39 @@ int code_add(struct sil_cpu *cpu, hva_t hva, unsigned len)
 			return -ENOMEM;
 		}
 		p->page = page;
-		p->serial = ++r->serial;
+		p->born = p->serial = ++r->serial;
 		*slot = p;
 		r->npages++;
 		__atomic_fetch_add(&r->filter[code_filter_index(page)], 1, __ATOMIC_SEQ_CST);
 	}
 	wait = !p->settled;
-	for (w = from / 64; w <= (from + len - 1) / 64; w++)
-		p->covered[w] |= cover_mask(w, from, from + len);
+	born = p->born;
+	serial = p->serial;
+	for (w = from / 64; w <= (to - 1) / 64; w++)
+		p->covered[w] |= cover_mask(w, from, to);
 	pthread_mutex_unlock(&r->lock);
 	if (!wait)
 		return 0;
 	shoot_writes(cpu, page);
 	pthread_mutex_lock(&r->lock);
 	p = *slot_of(r, page);
-	if (p)
+	if (p && p->born == born)
 		p->settled = true;
+	same = p && p->serial == serial;
 	pthread_mutex_unlock(&r->lock);
-	return 0;
+	return same ? 0 : 1;
+}
+
+int code_add(struct sil_cpu *cpu, hva_t hva, unsigned len)
+{
+	unsigned from = hva & ~PAGE_MASK;
+	int ret;
+
+	BUG_ON(!len || from + len > PAGE_SIZE);
+	do
+		ret = add(cpu, hva & PAGE_MASK, from, from + len);
+	while (ret > 0);
+	return ret;
 }
 
 u64 code_serial(struct code_registry *r, hva_t page)
@@ -278,21 +295,35 @@ bool code_covered(struct code_registry *r, hva_t hva, u64 len)
 	return hit;
 }
 
-/* Takes @slot's page out; every cpu forgets its blocks. Registry lock held. */
-static void forget(struct sil_machine *m, struct sil_cpu *writer, struct code_page **slot)
+/*
+ * Bytes [@from, @to) of @slot's page were written: every cpu forgets its blocks of the page, and
+ * translations of those bytes are forgotten. Takes the page out if none is left. Registry lock
+ * held.
+ */
+static void forget(struct sil_machine *m, struct sil_cpu *writer, struct code_page **slot,
+		   unsigned from, unsigned to)
 {
 	struct code_registry *r = m->code;
 	struct code_page *p = *slot;
+	unsigned w;
 
+	memset(p->covered, 0, sizeof(p->covered));
+	if (m->jit)
+		jit_forget(m, writer, p->page, from, to, p->covered);
+	/* Posted under the lock: who adds to the page comes after this in every queue. */
+	post_all(m, writer, p->page, true);
+	p->serial = ++r->serial;
+	for (w = 0; w < PAGE_SIZE / 64; w++)
+		if (p->covered[w])
+			return;
 	*slot = p->next;
 	r->npages--;
 	__atomic_fetch_sub(&r->filter[code_filter_index(p->page)], 1, __ATOMIC_SEQ_CST);
-	if (m->jit)
-		jit_forget_page(m, p->page);
-	/* Posted under the lock: who registers the page again comes after this in every queue. */
-	post_all(m, writer, p->page, true);
 	free(p);
 }
+
+/* Something overwrites the page rather than patches it: away with it. */
+#define HITS_MAX 8
 
 /* One page of a write. */
 static void written(struct sil_machine *m, struct sil_cpu *cpu, hva_t hva, unsigned len)
@@ -307,13 +338,15 @@ static void written(struct sil_machine *m, struct sil_cpu *cpu, hva_t hva, unsig
 	pthread_mutex_lock(&r->lock);
 	slot = slot_of(r, hva & PAGE_MASK);
 	hit = *slot && touches(*slot, from, from + len);
-	if (hit)
-		forget(m, cpu, slot);
+	if (hit && ++(*slot)->hits > HITS_MAX)
+		forget(m, cpu, slot, 0, PAGE_SIZE);
+	else if (hit)
+		forget(m, cpu, slot, from, from + len);
 	pthread_mutex_unlock(&r->lock);
 	if (hit && cpu) {
 		interp_drop_page(cpu, hva & PAGE_MASK);
-		if (m->jit)
-			jit_lost(cpu);
+		/* It may be in one of these, the translator's too. */
+		cpu->block_end = NULL;
 	}
 }
 
@@ -346,7 +379,7 @@ void code_removed(struct sil_machine *m, hva_t hva, u64 len)
 		slot = &r->hash[k];
 		while (*slot) {
 			if ((*slot)->page + PAGE_SIZE > hva && (*slot)->page < hva + len)
-				forget(m, NULL, slot);
+				forget(m, NULL, slot, 0, PAGE_SIZE);
 			else
 				slot = &(*slot)->next;
 		}

@@ -25,7 +25,9 @@ struct code_page {
 	/* No cpu has a write entry for it any more. Until then every cpu that wants blocks of the
 	 * page makes sure itself. */
 	bool settled;
-	u64 serial;		     /* of this registration */
+	u64 born;		     /* serial when it was registered */
+	u64 serial;		     /* changes when blocks of the page are forgotten */
+	unsigned hits;		     /* writes to covered bytes */
 	u64 covered[PAGE_SIZE / 64]; /* bytes that blocks were made from, of any cpu */
 };
 

@@ -27,6 +27,15 @@ static __noinline void fetch_page(struct sil_cpu *cpu, u64 la)
 	tlb_fetch(cpu, la);
 }
 
+/* Blocks are about to be looked up. */
+static inline void compare_again(struct sil_cpu *cpu)
+{
+	if (unlikely(cpu->fetch_suspect)) {
+		cpu->fetch_suspect = false;
+		tlb_drop_exec(cpu);
+	}
+}
+
 /*
  * One instruction, with everything that hangs on instruction boundaries: breakpoints, RF, shadows,
  * single step. SDM vol. 3B, 18.3.1; vol. 3A, 6.8.3.
@@ -51,12 +60,19 @@ __noinline void interp_step(struct sil_cpu *cpu)
 		if (hit)
 			engine_raise_db(cpu, hit, true);
 	}
-	if (c->mode != ISA_LONG64 && rip > c->s.seg[CS].limit)
-		isa_raise_err(c, X86_GP, 0);
+	if (c->mode != ISA_LONG64) {
+		compare_again(cpu);
+		if (rip > c->s.seg[CS].limit)
+			isa_raise_err(c, X86_GP, 0);
+	}
 	if (la + cpu->fetch_neg_page >= PAGE_SIZE)
 		fetch_page(cpu, la);
-	b = block_get(cpu, la);
-	i = b ? b->insn : block_cross(cpu, la);
+	if (c->mode == ISA_LONG64) {
+		i = block_one(cpu, la);
+	} else {
+		b = block_get(cpu, la);
+		i = b ? b->insn : block_cross(cpu, la);
+	}
 	if (c->mode != ISA_LONG64 && rip + i->len - 1 > c->s.seg[CS].limit)
 		isa_raise_err(c, X86_GP, 0);
 
@@ -117,8 +133,8 @@ static __noinline void after(struct sil_cpu *cpu, const struct isa_insn *last, u
 	cpu_update_step(cpu);
 }
 
-/* @until_long: returns at an instruction boundary in 64-bit mode. */
-static __always_inline_ void loop(struct sil_cpu *cpu, bool until_long)
+/* @until_jit: returns at an instruction boundary where translated code can go on. */
+static __always_inline_ void loop(struct sil_cpu *cpu, bool until_jit)
 {
 	struct isa_cpu *c = &cpu->c;
 	struct interp *in = cpu->interp;
@@ -127,6 +143,7 @@ static __always_inline_ void loop(struct sil_cpu *cpu, bool until_long)
 	u64 la, key, rip;
 
 	in->prev = NULL;
+	compare_again(cpu);
 	cpu_update_step(cpu);
 	for (;;) {
 		if (unlikely(__atomic_load_n(&c->request, __ATOMIC_RELAXED))) {
@@ -136,7 +153,7 @@ static __always_inline_ void loop(struct sil_cpu *cpu, bool until_long)
 				continue;
 			}
 		}
-		if (until_long && c->mode == ISA_LONG64)
+		if (until_jit && jit_mode(c) != JIT_MODE_NONE)
 			return;
 
 		la = fetch_la(c);
@@ -192,13 +209,53 @@ static __always_inline_ void loop(struct sil_cpu *cpu, bool until_long)
 	}
 }
 
+void interp_pass(struct sil_cpu *cpu, unsigned max)
+{
+	struct isa_cpu *c = &cpu->c;
+	const struct isa_insn *i;
+	unsigned n;
+	u64 la;
+
+	for (n = 0; n < max; n++) {
+		la = c->s.rip;
+		if (engine_must_step(cpu, 1) ||
+		    unlikely(c->mode != ISA_LONG64 && la + 15 > c->s.seg[CS].limit)) {
+			interp_step(cpu);
+			return;
+		}
+		if (unlikely(la + cpu->fetch_neg_page >= PAGE_SIZE))
+			fetch_page(cpu, la);
+		i = block_one(cpu, la);
+		cpu->block_first = i;
+		cpu->block_end = i + 1;
+		c->s.rip = la + i->len;
+		c->insn = i;
+		i->exec(c, i);
+		c->insn = NULL;
+		cpu->n.instructions += (u64)(i + 1 - cpu->block_first);
+		if (unlikely(!cpu->block_end))
+			ended_early(cpu);
+		if (i->flags & (ISA_F_END | ISA_F_STR | ISA_F_SYS)) {
+			if (!interp_plain(i)) {
+				after(cpu, i, la + i->len);
+				if (!(i->flags & ISA_F_STR) || (i->flags & ISA_F_SYS))
+					return;
+			}
+			if (c->s.rip != la + i->len)
+				return;
+		}
+		if (unlikely(!cpu->block_end))
+			return;
+	}
+}
+
 void interp_loop(struct sil_cpu *cpu)
 {
 	loop(cpu, false);
 	BUG("the loop has ended");
 }
 
-void interp_until_long(struct sil_cpu *cpu)
+void interp_until_jit(struct sil_cpu *cpu)
 {
 	loop(cpu, true);
 }

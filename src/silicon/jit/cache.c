@@ -6,12 +6,14 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "isa/insn_table.h"
 #include "silicon/interp/codepage.h"
 #include "silicon/jit/door.h"
+#include "silicon/interp/interp.h"
 #include "silicon/jit/jit.h"
 #include "silicon/paging/tlb.h"
 
@@ -55,22 +57,23 @@ static int map_code(struct jit *j)
 	return r;
 }
 
+/* Used from its start on, as far as need be. */
+static void *map_data(size_t n)
+{
+	return mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		    -1, 0);
+}
+
 static void destroy(struct jit *j)
 {
-	unsigned k;
-
-	for (k = 0; k < JIT_PAGE_HASH; k++) {
-		struct jit_page *p, *next;
-
-		for (p = j->pages[k]; p; p = next) {
-			next = p->next;
-			free(p);
-		}
-	}
+	if (j->pool && j->pool != MAP_FAILED)
+		munmap(j->pool, JIT_PAGES_MAX * sizeof(*j->pool));
 	if (j->rw && j->rw != MAP_FAILED)
 		munmap(j->rw, j->size);
 	if (j->rx && j->rx != MAP_FAILED)
 		munmap(j->rx, j->size);
+	if (j->nowhere)
+		munmap((void *)j->nowhere, PAGE_SIZE);
 	if (j->arena && j->arena != MAP_FAILED)
 		munmap(j->arena, j->arena_size);
 	pthread_mutex_destroy(&j->lock);
@@ -93,10 +96,19 @@ int jit_create(struct sil_machine *m)
 	r = map_code(j);
 	if (!r) {
 		j->arena_size = (size_t)j->size * ARENA_FACTOR;
-		j->arena = mmap(NULL, j->arena_size, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		if (j->arena == MAP_FAILED)
+		j->arena = map_data(j->arena_size);
+		j->pool = map_data(JIT_PAGES_MAX * sizeof(*j->pool));
+		if (j->arena == MAP_FAILED || j->pool == MAP_FAILED)
 			r = -ENOMEM;
+	}
+	if (!r) {
+		void *p = mmap(NULL, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		j->nowhere = (hva_t)p;
+		if (p == MAP_FAILED) {
+			j->nowhere = 0;
+			r = -ENOMEM;
+		}
 	}
 	if (r) {
 		destroy(j);
@@ -105,6 +117,11 @@ int jit_create(struct sil_machine *m)
 	jit_make_stubs(j);
 	m->jit = j;
 	return 0;
+}
+
+bool jit_nowhere(const struct sil_machine *m, hva_t addr)
+{
+	return m->jit && (addr & PAGE_MASK) == m->jit->nowhere;
 }
 
 void jit_destroy(struct sil_machine *m)
@@ -127,19 +144,21 @@ void *jit_alloc(struct jit *j, size_t n)
 	return p;
 }
 
-static void empty_jump_cache(struct sil_cpu *cpu);
-
 int jit_cpu_create(struct sil_cpu *cpu)
 {
 	cpu->j.self = cpu;
 	cpu->j.hash = JIT_JC_HASH;
+	cpu->j.nowhere = cpu->m->jit->nowhere;
+	cpu->j.near_used[0] = cpu->j.near_used[1] = (1u << JIT_NEAR) - 1;
+	tlb_near_lost(cpu);
 	cpu->j.jc = aligned_alloc(64, JIT_JC_SIZE * sizeof(*cpu->j.jc));
 	cpu->j.calls = calloc(ISA_OP_N, sizeof(*cpu->j.calls));
 	if (!cpu->j.jc || !cpu->j.calls) {
 		jit_cpu_destroy(cpu);
 		return -ENOMEM;
 	}
-	empty_jump_cache(cpu);
+	memset(cpu->j.jc_used, 0xff, sizeof(cpu->j.jc_used));
+	jit_jc_clear(cpu);
 	return 0;
 }
 
@@ -151,124 +170,54 @@ void jit_cpu_destroy(struct sil_cpu *cpu)
 	cpu->j.calls = NULL;
 }
 
-/* ---- Finding and forgetting -------------------------------------------------------------------
+/* ---- Finding ------------- -------------------------------------------------------------------
  */
-
-static unsigned block_hash(hva_t hva)
-{
-	return (hva * 0x9e3779b97f4a7c15ull) >> 48;
-}
-
-static struct jit_page **page_slot(struct jit *j, hva_t page)
-{
-	struct jit_page **p = &j->pages[((page >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull) >> 52];
-
-	while (*p && (*p)->page != page)
-		p = &(*p)->next;
-	return p;
-}
-
-_Static_assert(JIT_HASH_SIZE == 1u << 16 && JIT_PAGE_HASH == 1u << 12, "the shifts above");
 
 /* Without a lock: chains are changed so that a reader may be in them, and blocks are never reused.
  */
-static struct jit_block *find(struct jit *j, hva_t hva, bool plain)
+static struct jit_block *find(const struct sil_cpu *cpu, hva_t hva, bool plain)
 {
-	struct jit_block *b = __atomic_load_n(&j->hash[block_hash(hva)], __ATOMIC_ACQUIRE);
+	const struct jit *j = cpu->m->jit;
+	struct jit_block *b =
+		__atomic_load_n(&j->hash[jit_block_hash(hva, plain)], __ATOMIC_ACQUIRE);
 
 	for (; b; b = __atomic_load_n(&b->hnext, __ATOMIC_ACQUIRE))
 		if (__atomic_load_n(&b->hva, __ATOMIC_RELAXED) == hva && !b->rec &&
-		    b->plain == plain)
+		    b->plain == plain && b->mode == cpu->j.mode)
+			return b;
+	return NULL;
+}
+
+static struct jit_block *find_cross(const struct sil_cpu *cpu, hva_t hva, hva_t hva2)
+{
+	const struct jit *j = cpu->m->jit;
+	struct jit_block *b =
+		__atomic_load_n(&j->hash[jit_block_hash(hva, false)], __ATOMIC_ACQUIRE);
+
+	for (; b; b = __atomic_load_n(&b->hnext, __ATOMIC_ACQUIRE))
+		if (__atomic_load_n(&b->hva, __ATOMIC_RELAXED) == hva && b->hva2 == hva2 &&
+		    b->mode == (cpu->j.mode | JIT_CROSS))
 			return b;
 	return NULL;
 }
 
 /* One that will do for a jump with @rec; *@n: versions there are. */
-static struct jit_block *find_rec(struct jit *j, hva_t hva, u64 rec, unsigned *n)
+static struct jit_block *find_rec(const struct sil_cpu *cpu, hva_t hva, u64 rec, unsigned *n)
 {
-	struct jit_block *b = __atomic_load_n(&j->hash[block_hash(hva)], __ATOMIC_ACQUIRE);
+	const struct jit *j = cpu->m->jit;
+	struct jit_block *b =
+		__atomic_load_n(&j->hash[jit_block_hash(hva, false)], __ATOMIC_ACQUIRE);
 
 	for (*n = 0; b; b = __atomic_load_n(&b->hnext, __ATOMIC_ACQUIRE)) {
 		if (__atomic_load_n(&b->hva, __ATOMIC_RELAXED) != hva)
 			continue;
-		if (b->plain)
+		if (b->plain || b->mode != cpu->j.mode)
 			continue;
 		if (b->rec == rec || (!b->rec && b->blind))
 			return b;
 		*n += b->rec != 0;
 	}
 	return NULL;
-}
-
-void jit_forget_page(struct sil_machine *m, hva_t page)
-{
-	struct jit *j = m->jit;
-	struct jit_page **slot, *p;
-	struct jit_block *b, **h;
-
-	pthread_mutex_lock(&j->lock);
-	slot = page_slot(j, page);
-	p = *slot;
-	if (p) {
-		for (b = p->blocks; b; b = b->pnext) {
-			for (h = &j->hash[block_hash(b->hva)]; *h != b; h = &(*h)->hnext)
-				;
-			__atomic_store_n(h, b->hnext, __ATOMIC_RELEASE);
-			__atomic_store_n(&b->hva, 0, __ATOMIC_RELAXED);
-		}
-		*slot = p->next;
-		free(p);
-	}
-	pthread_mutex_unlock(&j->lock);
-}
-
-void jit_lost(struct sil_cpu *cpu)
-{
-	unsigned k;
-
-	for (k = 0; k < TLB_NBANKS; k++)
-		cpu->tlb->bank[k].xgen = 0;
-	cpu->j.xgen = 0;
-	cpu->block_end = NULL;
-}
-
-/* The recorded bytes that blocks were made from, against the page's now. */
-static bool changed(const struct jit_page *p, const u8 *now)
-{
-	unsigned k;
-
-	for (k = 0; k < PAGE_SIZE; k++)
-		if ((p->src_valid[k / 64] >> (k % 64) & 1) && p->src[k] != now[k])
-			return true;
-	return false;
-}
-
-void jit_recheck_page(struct sil_cpu *cpu, hva_t page)
-{
-	u64 epoch = __atomic_load_n(&cpu->m->code_epoch, __ATOMIC_SEQ_CST);
-	struct jit *j = cpu->m->jit;
-	struct jit_page *p;
-	u8 now[PAGE_SIZE];
-	bool due, drop = false;
-
-	pthread_mutex_lock(&j->lock);
-	p = *page_slot(j, page);
-	due = p && p->epoch != epoch;
-	pthread_mutex_unlock(&j->lock);
-	if (!due)
-		return;
-	memcpy(now, (const void *)page, PAGE_SIZE);
-	pthread_mutex_lock(&j->lock);
-	p = *page_slot(j, page);
-	if (p) {
-		p->epoch = epoch;
-		drop = memcmp(p->src, now, PAGE_SIZE) && changed(p, now);
-		if (!drop)
-			memcpy(p->src, now, PAGE_SIZE);
-	}
-	pthread_mutex_unlock(&j->lock);
-	if (drop)
-		code_written(cpu->m, cpu, page, PAGE_SIZE);
 }
 
 /* ---- Throwing away -----------------------------------------------------------------------------
@@ -286,28 +235,11 @@ static bool others_busy(struct sil_cpu *cpu)
 	return busy;
 }
 
-static void empty_jump_cache(struct sil_cpu *cpu)
-{
-	unsigned k;
-
-	for (k = 0; k < JIT_JC_SIZE; k++)
-		cpu->j.jc[k].tag = JIT_JC_EMPTY;
-}
-
 static void forget_all(struct jit *j)
 {
-	struct jit_page *p, *next;
-	unsigned k;
-
 	pthread_mutex_lock(&j->lock);
 	memset(j->hash, 0, sizeof(j->hash));
-	for (k = 0; k < JIT_PAGE_HASH; k++) {
-		for (p = j->pages[k]; p; p = next) {
-			next = p->next;
-			free(p);
-		}
-		j->pages[k] = NULL;
-	}
+	jit_pages_free(j);
 	j->last = NULL;
 	j->used = j->first;
 	j->arena_used = 0;
@@ -340,8 +272,10 @@ void jit_flush(struct sil_cpu *cpu)
 		sched_yield();
 	}
 	pthread_mutex_lock(&cpu->m->cpus_lock);
-	for (o = cpu->m->cpus; o; o = o->next)
-		empty_jump_cache(o);
+	for (o = cpu->m->cpus; o; o = o->next) {
+		jit_jc_clear(o);
+		jit_hot_clear(o);
+	}
 	pthread_mutex_unlock(&cpu->m->cpus_lock);
 	forget_all(j);
 	cpu->n.jit_flushes++;
@@ -359,54 +293,44 @@ struct commit {
 	hva_t host;
 	const u8 *src;
 	u64 epoch;
-	bool ok;
+	bool ok, stale;
 };
 
 /* Registry lock held. */
 static void commit(void *arg)
 {
 	struct commit *c = arg;
-	unsigned off = c->host & ~PAGE_MASK, k;
-	struct jit *j = c->j;
-	struct jit_page **slot, *p;
-	struct jit_block **h;
-
-	pthread_mutex_lock(&j->lock);
-	slot = page_slot(j, c->host & PAGE_MASK);
-	p = *slot;
-	if (!p) {
-		p = calloc(1, sizeof(*p));
-		if (!p)
-			goto out;
-		p->page = c->host & PAGE_MASK;
-		p->epoch = c->epoch;
-		*slot = p;
-	}
-	memcpy(p->src + off, c->src, c->b->nbytes);
-	for (k = off; k < off + c->b->nbytes; k++)
-		p->src_valid[k / 64] |= BIT(k % 64);
-	c->b->pnext = p->blocks;
-	p->blocks = c->b;
-	c->b->hva = c->host;
-	h = &j->hash[block_hash(c->host)];
-	c->b->hnext = *h;
-	__atomic_store_n(h, c->b, __ATOMIC_RELEASE);
-	c->ok = true;
-out:
-	pthread_mutex_unlock(&j->lock);
+	pthread_mutex_lock(&c->j->lock);
+	c->ok = jit_page_add(c->j, c->b, c->host, c->src, c->epoch, &c->stale);
+	pthread_mutex_unlock(&c->j->lock);
 }
 
 #define COPY_BYTES   512u
 #define MAX_VERSIONS 4
 
-static struct jit_block *make(struct sil_cpu *cpu, hva_t host, u64 rec, bool plain)
+/* Reading the clock takes as long as translating two instructions. */
+#define TIME_EVERY 16
+static u64 cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
+}
+
+/* @x: the instruction on two pages there. */
+static struct jit_block *make(struct sil_cpu *cpu, hva_t host, u64 rec, bool plain,
+			      const struct jit_cross *x)
 {
 	unsigned off = host & ~PAGE_MASK, avail = MIN(PAGE_SIZE - off, COPY_BYTES), n;
 	struct jit *j = cpu->m->jit;
 	struct commit c = {.j = j, .host = host};
-	u8 page[PAGE_SIZE], *src = page + off;
-	u64 serial;
+	bool timed = cpu->n.jit_blocks % TIME_EVERY == 0;
+	u64 start = timed ? cpu_ns() : 0, serial;
+	u8 page[PAGE_SIZE + 16], *src = page + off;
 
+	if (!x && block_crosses(cpu, host, ISA_LONG64))
+		return NULL;
 	c.src = src;
 	do {
 		c.epoch = __atomic_load_n(&cpu->m->code_epoch, __ATOMIC_SEQ_CST);
@@ -414,11 +338,19 @@ static struct jit_block *make(struct sil_cpu *cpu, hva_t host, u64 rec, bool pla
 			return NULL;
 		serial = code_serial(cpu->m->code, host & PAGE_MASK);
 		memcpy(src, (const void *)host, avail);
+		if (x) {
+			memcpy(src + x->first, (const void *)x->host2, x->len - x->first);
+			if (memcmp(src, x->bytes, x->len))
+				return NULL;
+		}
 		pthread_mutex_lock(&j->trans);
 		/* Another cpu may have been faster. */
-		c.b = rec ? find_rec(j, host, rec, &n) : find(j, host, plain);
+		if (x)
+			c.b = find_cross(cpu, host, x->host2);
+		else
+			c.b = rec ? find_rec(cpu, host, rec, &n) : find(cpu, host, plain);
 		if (!c.b) {
-			c.b = jit_translate(cpu, page, off, avail, rec, plain);
+			c.b = jit_translate(cpu, page, off, x ? x->len : avail, rec, plain, x);
 			c.ok = false;
 		} else {
 			c.ok = true;
@@ -431,43 +363,91 @@ static struct jit_block *make(struct sil_cpu *cpu, hva_t host, u64 rec, bool pla
 		/* From here on writes to the bytes are noticed; were there any since the copy? */
 		if (code_add(cpu, host, c.b->nbytes))
 			return NULL;
-		if (!memcmp(src, (const void *)host, c.b->nbytes))
-			code_commit(cpu->m->code, host & PAGE_MASK, serial, commit, &c);
+		if (memcmp(src, (const void *)host, c.b->nbytes) ||
+		    !code_commit(cpu->m->code, host & PAGE_MASK, serial, commit, &c))
+			continue;
+		if (unlikely(c.stale))
+			code_written(cpu->m, cpu, host, c.b->nbytes);
+		else if (!c.ok)
+			return NULL;
 	} while (!c.ok);
 	cpu->n.jit_blocks++;
 	cpu->n.jit_insns += c.b->ninsns;
+	if (timed) {
+		cpu->n.jit_timed_insns += c.b->ninsns;
+		cpu->n.jit_timed_ns += cpu_ns() - start;
+	}
 	cpu->n.jit_bytes += c.b->code_end - c.b->code;
 	return c.b;
 }
 
 struct jit_block *jit_get(struct sil_cpu *cpu, hva_t host)
 {
-	struct jit_block *b = find(cpu->m->jit, host, false);
+	struct jit_block *b = find(cpu, host, false);
 
 	if (likely(b != NULL))
 		return b;
 	if (cpu->m->jit->full)
 		return NULL;
-	return make(cpu, host, 0, false);
+	return make(cpu, host, 0, false, NULL);
 }
 
-struct jit_block *jit_get_plain(struct sil_cpu *cpu, hva_t host)
+struct jit_block *jit_get_warm(struct sil_cpu *cpu, hva_t host, bool plain, bool *cold)
 {
-	struct jit_block *b = find(cpu->m->jit, host, true);
+	struct jit *j = cpu->m->jit;
+	struct jit_block *b;
 
-	return b || cpu->m->jit->full ? b : make(cpu, host, 0, true);
+	switch (jit_heat(cpu, host, plain)) {
+	case JIT_COLD:
+		/* Not worth a search. */
+		b = NULL;
+		*cold = true;
+		break;
+	case JIT_REWRITTEN:
+		b = find(cpu, host, plain);
+		*cold = !b;
+		break;
+	default:
+		b = find(cpu, host, plain);
+		return b || j->full ? b : make(cpu, host, 0, plain, NULL);
+	}
+	if (*cold)
+		jit_warm(j, host, plain);
+	return b;
 }
 
 struct jit_block *jit_get_rec(struct sil_cpu *cpu, hva_t host, u64 rec)
 {
 	unsigned n;
-	struct jit_block *b = find_rec(cpu->m->jit, host, rec, &n);
+	struct jit_block *b = find_rec(cpu, host, rec, &n);
 
 	if (b)
 		return b;
-	if (cpu->m->jit->full || n >= MAX_VERSIONS)
+	if (cpu->m->jit->full || n >= MAX_VERSIONS || jit_heat(cpu, host, false) != JIT_WARM)
 		return NULL;
-	return make(cpu, host, rec, false);
+	return make(cpu, host, rec, false, NULL);
+}
+
+struct jit_block *jit_get_cross(struct sil_cpu *cpu, hva_t host, const struct jit_cross *x,
+				bool *cold)
+{
+	struct jit_block *b = find_cross(cpu, host, x->host2);
+
+	if (b)
+		return b;
+	*cold = jit_heat(cpu, host, false) != JIT_WARM;
+	if (*cold)
+		jit_warm(cpu->m->jit, host, false);
+	return *cold || cpu->m->jit->full ? NULL : make(cpu, host, 0, false, x);
+}
+
+void jit_cross_changed(struct sil_cpu *cpu, struct jit_block *b)
+{
+	pthread_mutex_lock(&cpu->m->jit->lock);
+	jit_unknow(cpu, b);
+	if (b->hva)
+		jit_block_drop(cpu->m->jit, b);
+	pthread_mutex_unlock(&cpu->m->jit->lock);
 }
 
 #define CONVERT_MAX 64u
@@ -498,6 +478,10 @@ int jit_create(struct sil_machine *m)
 }
 
 void jit_destroy(struct sil_machine *m) {}
+bool jit_nowhere(const struct sil_machine *m, hva_t addr)
+{
+	return false;
+}
 
 int jit_cpu_create(struct sil_cpu *cpu)
 {
@@ -505,7 +489,4 @@ int jit_cpu_create(struct sil_cpu *cpu)
 }
 
 void jit_cpu_destroy(struct sil_cpu *cpu) {}
-void jit_forget_page(struct sil_machine *m, hva_t page) {}
-void jit_lost(struct sil_cpu *cpu) {}
-void jit_recheck_page(struct sil_cpu *cpu, hva_t page) {}
 #endif

@@ -24,15 +24,17 @@ static inline void jit_idle(struct sil_cpu *cpu)
 /* Runs the guest; leaves only by a throw. */
 __noreturn void jit_loop(struct sil_cpu *cpu);
 
+/* Is it the host page that translated code finds where it has no translation? */
+bool jit_nowhere(const struct sil_machine *m, hva_t addr);
 /* struct guard's caught: an access of translated code has faulted. Async-signal-safe. */
 void jit_caught(struct guard *g, void *ucontext);
 
-/* @page has left the registry of code pages (its lock is held): forget translations of it. Any
- * thread. */
-void jit_forget_page(struct sil_machine *m, hva_t page);
+/* Bytes of @page, which is in the registry of code pages (its lock is held), were written: forget
+ * translations of [@from, @to), also in the jump cache of @writer, whose thread this is, or NULL.
+ * @valid: the bytes that are translated still. Any thread. */
+void jit_forget(struct sil_machine *m, struct sil_cpu *writer, hva_t page, unsigned from,
+		unsigned to, u64 valid[PAGE_SIZE / 64]);
 /* This cpu may have pointers to forgotten translations. Owner thread. */
 void jit_lost(struct sil_cpu *cpu);
-/* As code_recheck_page. May touch memory. Owner thread. */
-void jit_recheck_page(struct sil_cpu *cpu, hva_t page);
 
 #endif

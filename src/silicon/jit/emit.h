@@ -40,6 +40,7 @@ static inline void put64(u8 **p, u64 v)
 enum {
 	OP_ADD_RM_R = 0x01,
 	OP_ADD_R_RM = 0x03,
+	OP_SUB_R_RM = 0x2b,
 	OP_XOR_R_RM = 0x33,
 	OP_MOV_R_RM = 0x8b,
 	OP_MOV_RM_R = 0x89
@@ -69,11 +70,16 @@ static inline void emit_gs_store(u8 **p, unsigned reg, u32 off)
 	emit_gs(p, OP_MOV_RM_R, reg, off, true);
 }
 
-static inline void emit_mov_rr(u8 **p, unsigned dst, unsigned src)
+static inline void emit_mov_rr_n(u8 **p, unsigned bytes, unsigned dst, unsigned src)
 {
-	put8(p, 0x48 | src >> 3 << 2 | dst >> 3);
+	put8(p, (bytes == 8 ? 0x48 : 0x40) | src >> 3 << 2 | dst >> 3);
 	put8(p, 0x89);
 	put8(p, 0xc0 | (src & 7) << 3 | (dst & 7));
+}
+
+static inline void emit_mov_rr(u8 **p, unsigned dst, unsigned src)
+{
+	emit_mov_rr_n(p, 8, dst, src);
 }
 
 static inline void emit_mov_imm64(u8 **p, unsigned reg, u64 v)
@@ -83,15 +89,34 @@ static inline void emit_mov_imm64(u8 **p, unsigned reg, u64 v)
 	put64(p, v);
 }
 
-/* lea dst, [base + disp] */
-static inline void emit_lea(u8 **p, unsigned dst, unsigned base, s32 disp)
+/* lea dst, [base + disp], with 32 or 64 bits of it */
+static inline void emit_lea_n(u8 **p, unsigned bytes, unsigned dst, unsigned base, s32 disp)
 {
-	put8(p, 0x48 | dst >> 3 << 2 | base >> 3);
+	put8(p, (bytes == 8 ? 0x48 : 0x40) | dst >> 3 << 2 | base >> 3);
 	put8(p, 0x8d);
 	put8(p, 0x80 | (dst & 7) << 3 | (base & 7));
 	if ((base & 7) == 4)
 		put8(p, 0x24);
 	put32(p, (u32)disp);
+}
+
+static inline void emit_lea(u8 **p, unsigned dst, unsigned base, s32 disp)
+{
+	emit_lea_n(p, 8, dst, base, disp);
+}
+
+static inline void emit_push(u8 **p, unsigned reg)
+{
+	if (reg > 7)
+		put8(p, 0x41);
+	put8(p, 0x50 | (reg & 7));
+}
+
+static inline void emit_pop(u8 **p, unsigned reg)
+{
+	if (reg > 7)
+		put8(p, 0x41);
+	put8(p, 0x58 | (reg & 7));
 }
 
 /* A jump whose displacement is @target - its end; both are write addresses. */
@@ -122,8 +147,11 @@ static inline void fix_rel32(u8 *site, const u8 *target)
 	memcpy(site, &v, 4);
 }
 
+#define COND_B	2u
+#define COND_AE 3u
 #define COND_E	4u
 #define COND_NE 5u
+#define COND_BE 6u
 #define COND_A	7u
 
 /*
@@ -190,6 +218,14 @@ static inline void emit_t1_mem(u8 **p, unsigned reg, s32 disp)
 		put8(p, 0x80 | modrm);
 		put32(p, (u32)disp);
 	}
+}
+
+/* op reg, [T1 + disp] or the other way with a one-byte opcode, 4 or 8 bytes. */
+static inline void emit_t1(u8 **p, unsigned bytes, unsigned op, unsigned reg, s32 disp)
+{
+	put8(p, (bytes == 8 ? 0x49 : 0x41) | reg >> 3 << 2);
+	put8(p, op);
+	emit_t1_mem(p, reg, disp);
 }
 
 #endif

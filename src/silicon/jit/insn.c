@@ -5,78 +5,6 @@
 /* ---- Encodings ----------------------------------------------------------------------------------
  */
 
-static bool is_prefix(u8 b)
-{
-	return b == 0x66 || b == 0x67 || b == 0xf0 || b == 0xf2 || b == 0xf3 || b == 0x2e ||
-	       b == 0x36 || b == 0x3e || b == 0x26 || b == 0x64 || b == 0x65;
-}
-
-void enc_parse(const struct isa_insn *i, struct enc *e)
-{
-	const u8 *p = i->raw, *end = i->raw + i->len;
-
-	memset(e, 0, sizeof(*e));
-	for (;; p++) {
-		if (*p == 0x66)
-			e->p66 = true;
-		else if (*p == 0xf0)
-			e->lock = true;
-		else if (*p == 0xf2 || *p == 0xf3)
-			e->pf = *p;
-		else if ((*p & 0xf0) == 0x40 && (is_prefix(p[1]) || (p[1] & 0xf0) == 0x40))
-			continue; /* a REX that is not the last prefix means nothing */
-		else if (*p != 0x67 && *p != 0x2e && *p != 0x36 && *p != 0x3e && *p != 0x26 &&
-			 *p != 0x64 && *p != 0x65)
-			break;
-	}
-	if (*p == 0xc5) {
-		e->vex = true;
-		e->rex = p[1] & 0x80 ? 0 : 4;
-		e->vvvv = ~(p[1] >> 3) & 15;
-		e->vl = p[1] >> 2 & 1;
-		e->pp = p[1] & 3;
-		e->map = 1;
-		p += 2;
-	} else if (*p == 0xc4) {
-		e->vex = true;
-		e->rex = (~p[1] >> 5 & 7) | (p[2] >> 7 << 3);
-		e->vvvv = ~(p[2] >> 3) & 15;
-		e->vl = p[2] >> 2 & 1;
-		e->pp = p[2] & 3;
-		e->map = p[1] & 31;
-		p += 3;
-	} else {
-		if ((*p & 0xf0) == 0x40)
-			e->rex = *p++;
-		if (*p == 0x0f) {
-			e->map = 1;
-			p++;
-			if (*p == 0x38 || *p == 0x3a)
-				e->map = *p++ == 0x38 ? 2 : 3;
-		}
-	}
-	e->op = *p++;
-	if (i->modrm_off) {
-		unsigned mod, rm;
-
-		e->modrm = *p++;
-		mod = e->modrm >> 6;
-		rm = e->modrm & 7;
-		if (mod != 3) {
-			if (rm == 4) {
-				if (mod == 0 && (*p & 7) == 5)
-					p += 4;
-				p++;
-			} else if (mod == 0 && rm == 5) {
-				p += 4;
-			}
-			p += mod == 1 ? 1 : mod == 2 ? 4 : 0;
-		}
-	}
-	e->imm = p;
-	e->nimm = (unsigned)(end - p);
-}
-
 /* Is the reg field of ModRM part of the opcode? */
 static bool reg_is_opcode(const struct enc *e)
 {
@@ -152,8 +80,7 @@ static void put_insn(struct tr *t, const struct enc *e, unsigned reg, unsigned r
 	put_insn_at(t, e, reg, rm, false, 0);
 }
 
-/* Writes the scratch register back in which a spilled guest register was. */
-static void write_back(struct tr *t, unsigned guest, unsigned host)
+void tr_write_back(struct tr *t, unsigned guest, unsigned host)
 {
 	if (host_of(guest) == NO_HOST)
 		emit_sp(&t->p, OP_MOV_RM_R, host, FR_GPR(guest));
@@ -174,6 +101,9 @@ static void put_raw(struct tr *t)
 			continue;
 		if (b != 0x66 && b != 0xf2 && b != 0xf3 && b != 0xf0)
 			prefixes = false;
+		/* 80 again in 32-bit mode, and nothing in 64-bit mode */
+		if (t->word == 4 && b == 0x82 && k + 1u == i->modrm_off && i->nops == 2)
+			b = 0x80;
 		put8(&t->p, b);
 	}
 }
@@ -220,7 +150,7 @@ static bool copy_mem(struct tr *t, unsigned attr, const struct enc *e)
 	}
 	put_insn_at(t, e, reg, T1, true, disp);
 	if (!ext && ((i->o[0].kind == OK_GPR && !(attr & D_NONE)) || (attr & D_2)))
-		write_back(t, guest, reg);
+		tr_write_back(t, guest, reg);
 	after(t, attr);
 	tr_back(t, c);
 	return true;
@@ -242,6 +172,18 @@ static bool copy_high(struct tr *t, unsigned attr)
 	return true;
 }
 
+/* 40-4F, which are REX in 64-bit mode. */
+static void put_short_inc(struct tr *t)
+{
+	unsigned h = host_of(t->i->o[0].reg);
+
+	if (t->i->o[0].size == 2)
+		put8(&t->p, 0x66);
+	put8(&t->p, 0x40 | h >> 3);
+	put8(&t->p, 0xff);
+	put8(&t->p, (t->i->op == ISA_OP_INC ? 0xc0 : 0xc8) | (h & 7));
+}
+
 bool tr_copy(struct tr *t, unsigned attr)
 {
 	const struct isa_insn *i = t->i;
@@ -250,13 +192,15 @@ bool tr_copy(struct tr *t, unsigned attr)
 	bool ext, written;
 
 	if (!i->modrm_off) {
-		/* Accumulator and immediate. */
 		before(t, attr);
-		put_raw(t);
+		if (i->op == ISA_OP_INC || i->op == ISA_OP_DEC)
+			put_short_inc(t);
+		else
+			put_raw(t); /* accumulator and immediate */
 		after(t, attr);
 		return true;
 	}
-	enc_parse(i, &e);
+	enc_parse(t, &e);
 	if (has_mem(i))
 		return copy_mem(t, attr, &e);
 	if (has_high(i))
@@ -280,9 +224,9 @@ bool tr_copy(struct tr *t, unsigned attr)
 	}
 	put_insn(t, &e, reg, rm);
 	if ((written && grm == i->o[0].reg) || (attr & D_2))
-		write_back(t, grm, rm);
+		tr_write_back(t, grm, rm);
 	if (!ext && ((written && greg == i->o[0].reg && greg != grm) || (attr & D_2)))
-		write_back(t, greg, reg);
+		tr_write_back(t, greg, reg);
 	after(t, attr);
 	return true;
 }
@@ -359,7 +303,7 @@ bool tr_mov(struct tr *t, unsigned attr)
 		break;
 	default: emit_mov_imm64(&t->p, h, i->imm); break;
 	}
-	write_back(t, g, h);
+	tr_write_back(t, g, h);
 	return true;
 }
 
@@ -379,7 +323,7 @@ bool tr_lea(struct tr *t, unsigned attr)
 		put8(&t->p, 0x89);
 		put8(&t->p, 0xc0 | (h & 7) << 3 | (h & 7));
 	}
-	write_back(t, g, h);
+	tr_write_back(t, g, h);
 	return true;
 }
 
@@ -394,11 +338,52 @@ bool tr_shift(struct tr *t, unsigned attr)
 	return tr_copy(t, attr);
 }
 
+/* A register's offset into memory reaches beyond the operand: the bits' operand, and the offset
+ * within that. */
+static bool bit_string(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+	unsigned size = i->o[0].size, h;
+	struct cold *c;
+	struct enc e;
+
+	if (t->word != 8 || i->addrsize != 8 || size < 4)
+		return false;
+	tr_spill_flags(t);
+	if (!tr_ea(t))
+		return false;
+	h = tr_reg(t, i->o[1].reg, T0);
+	if (size == 8) {
+		if (h != T0)
+			emit_mov_rr(&t->p, T0, h);
+	} else { /* movsxd r14, h */
+		put8(&t->p, 0x4c | h >> 3);
+		put8(&t->p, 0x63);
+		put8(&t->p, 0xf0 | (h & 7));
+	}
+	emit_sp(&t->p, OP_MOV_RM_R, T0, FR_OF(tmp[0]));
+	/* sar r14, 3; and r14, -size; add r15, r14 */
+	EMIT(&t->p, 0x49, 0xc1, 0xfe, 0x03, 0x49, 0x83, 0xe6);
+	put8(&t->p, (u8)-size);
+	EMIT(&t->p, 0x4d, 0x01, 0xf7);
+	/* and qword [tmp], size * 8 - 1 */
+	EMIT(&t->p, 0x48, 0x83, 0x64, 0x24);
+	put8(&t->p, FR_OF(tmp[0]));
+	put8(&t->p, size * 8 - 1);
+	c = tr_access(t, size, !(attr & M_R), COLD_SLOW);
+	tr_need_flags(t);
+	emit_sp(&t->p, OP_MOV_R_RM, T0, FR_OF(tmp[0]));
+	enc_parse(t, &e);
+	put_insn_at(t, &e, T0, T1, true, 0);
+	after(t, attr);
+	tr_back(t, c);
+	return true;
+}
+
 bool tr_bit(struct tr *t, unsigned attr)
 {
-	/* A register offset into memory reaches beyond the operand. */
 	if (t->i->o[0].kind == OK_MEM && t->i->o[1].kind != OK_IMM)
-		return false;
+		return bit_string(t, attr);
 	return tr_copy(t, attr);
 }
 
@@ -413,7 +398,7 @@ bool tr_bswap(struct tr *t, unsigned attr)
 	put8(&t->p, (i->o[0].size == 8 ? 0x48 : 0x40) | h >> 3);
 	put8(&t->p, 0x0f);
 	put8(&t->p, 0xc8 | (h & 7));
-	write_back(t, g, h);
+	tr_write_back(t, g, h);
 	return true;
 }
 
@@ -432,8 +417,8 @@ bool tr_xchg(struct tr *t, unsigned attr)
 	put8(&t->p, (i->o[0].size == 8 ? 0x48 : 0x40) | a >> 3 << 2 | b >> 3);
 	put8(&t->p, 0x87);
 	put8(&t->p, 0xc0 | (a & 7) << 3 | (b & 7));
-	write_back(t, i->o[0].reg, a);
-	write_back(t, i->o[1].reg, b);
+	tr_write_back(t, i->o[0].reg, a);
+	tr_write_back(t, i->o[1].reg, b);
 	return true;
 }
 
@@ -452,7 +437,7 @@ bool tr_div(struct tr *t, unsigned attr)
 	if (i->o[0].size < 4)
 		return false;
 	tr_spill_flags(t);
-	enc_parse(i, &e);
+	enc_parse(t, &e);
 	if (i->o[0].kind == OK_MEM) {
 		if (!tr_ea(t))
 			return false;
@@ -508,98 +493,6 @@ bool tr_div(struct tr *t, unsigned attr)
 	return true;
 }
 
-/* ---- Stack --------------------------------------------------------------------------------------
- */
-
-static bool push_mem(struct tr *t)
-{
-	struct cold *c, *cs;
-
-	tr_spill_flags(t);
-	if (!tr_ea(t))
-		return false;
-	c = tr_access(t, 8, false, COLD_SLOW);
-	EMIT(&t->p, 0x4d, 0x8b, 0x37); /* mov r14, [r15] */
-	emit_sp(&t->p, OP_MOV_RM_R, T0, FR_OF(tmp[0]));
-	emit_lea(&t->p, T1, HOST_SP, -8);
-	cs = tr_access(t, 8, true, COLD_SLOW);
-	emit_sp(&t->p, OP_MOV_R_RM, T0, FR_OF(tmp[0]));
-	EMIT(&t->p, 0x4d, 0x89, 0x37); /* mov [r15], r14 */
-	emit_lea(&t->p, HOST_SP, HOST_SP, -8);
-	if (c)
-		tr_back(t, c);
-	tr_back(t, cs);
-	return true;
-}
-
-bool tr_push(struct tr *t, unsigned attr)
-{
-	const struct isa_insn *i = t->i;
-	struct cold *c;
-	unsigned h;
-	s32 disp;
-
-	if (i->opsize == 8 && i->o[0].kind == OK_MEM)
-		return push_mem(t);
-	if (i->opsize != 8 || (i->o[0].kind != OK_GPR && i->o[0].kind != OK_IMM))
-		return false;
-	c = tr_stack(t, -8, true, COLD_SLOW, &disp);
-	if (i->o[0].kind == OK_GPR) {
-		h = tr_reg(t, i->o[0].reg, T0);
-		/* mov [r15 + disp], h */
-		put8(&t->p, 0x49 | h >> 3 << 2);
-		put8(&t->p, 0x89);
-		emit_t1_mem(&t->p, h, disp);
-	} else {
-		EMIT(&t->p, 0x49, 0xc7);
-		emit_t1_mem(&t->p, 0, disp);
-		put32(&t->p, (u32)i->imm);
-	}
-	emit_lea(&t->p, HOST_SP, HOST_SP, -8);
-	tr_back(t, c);
-	return true;
-}
-
-bool tr_pop(struct tr *t, unsigned attr)
-{
-	const struct isa_insn *i = t->i;
-	struct cold *c;
-	unsigned h;
-	s32 disp;
-
-	if (i->opsize != 8 || i->o[0].kind != OK_GPR)
-		return false;
-	c = tr_stack(t, 0, false, COLD_SLOW, &disp);
-	h = host_of(i->o[0].reg);
-	if (h == NO_HOST)
-		h = T0;
-	/* mov h, [r15 + disp] */
-	put8(&t->p, 0x49 | h >> 3 << 2);
-	put8(&t->p, 0x8b);
-	emit_t1_mem(&t->p, h, disp);
-	if (i->o[0].reg != RSP)
-		emit_lea(&t->p, HOST_SP, HOST_SP, 8);
-	write_back(t, i->o[0].reg, h);
-	tr_back(t, c);
-	return true;
-}
-
-bool tr_leave(struct tr *t, unsigned attr)
-{
-	struct cold *c;
-
-	if (t->i->opsize != 8)
-		return false;
-	tr_spill_flags(t);
-	emit_mov_rr(&t->p, T1, RBP);
-	c = tr_access(t, 8, false, COLD_SLOW);
-	EMIT(&t->p, 0x4d, 0x8b, 0x37); /* mov r14, [r15] */
-	emit_lea(&t->p, HOST_SP, RBP, 8);
-	emit_mov_rr(&t->p, RBP, T0);
-	tr_back(t, c);
-	return true;
-}
-
 /* ---- VEX-encoded general-purpose instructions
  * ------------------------------------------------------ */
 
@@ -612,9 +505,11 @@ bool tr_vex(struct tr *t, unsigned attr)
 	s32 disp = 0;
 	struct enc e;
 
-	enc_parse(i, &e);
+	enc_parse(t, &e);
 	if (!e.vex || !i->modrm_off)
 		return false;
+	if (t->word == 4)
+		e.rex = 0;		      /* W is ignored */
 	ext = e.map == 2 && e.op == 0xf3;     /* BLSR and the like */
 	usev = !(e.map == 3 && e.op == 0xf0); /* not RORX */
 	greg = (e.modrm >> 3 & 7) | (e.rex & 4) << 1;
@@ -649,12 +544,12 @@ bool tr_vex(struct tr *t, unsigned attr)
 	memcpy(t->p, e.imm, e.nimm);
 	t->p += e.nimm;
 	if (ext) {
-		write_back(t, e.vvvv, v);
+		tr_write_back(t, e.vvvv, v);
 	} else {
 		/* With one destination for both halves, MULX leaves the upper. */
 		if (i->op == ISA_OP_MULX)
-			write_back(t, e.vvvv, v);
-		write_back(t, greg, reg);
+			tr_write_back(t, e.vvvv, v);
+		tr_write_back(t, greg, reg);
 	}
 	after(t, attr);
 	if (c)

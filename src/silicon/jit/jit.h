@@ -34,12 +34,29 @@ enum jit_fl {
 /* A direct jump within a page. */
 struct jit_link {
 	struct jit_block *from;
-	u64 rec;    /* with JIT_FL_REC */
+	struct jit_block *to;	  /* it is patched to go there; NULL: to its stub */
+	struct jit_link *in_next; /* of those that lead to the same block, or did */
+	u64 rec;		  /* with JIT_FL_REC */
 	u32 site;   /* offset in the code memory of its 32-bit displacement, 4-aligned; 0: none */
 	u16 target; /* offset in the page; PAGE_SIZE: the next page's first byte */
 	u16 count;  /* instructions retired since the block's start, not counted yet */
 	u8 fl;	    /* enum jit_fl */
 	bool plain; /* to a plain block */
+	bool cross; /* none: @from has found its second page's bytes changed */
+};
+
+#define JIT_LA_MANY (~0ull)
+
+/*
+ * One instruction on two pages (cross.c): a block of its own, for one pair of pages of memory. It
+ * is entered through the jump cache only, whose entries stand for the translation of both pages. A
+ * write to the first page drops it as any other block; of the second its code compares the bytes.
+ */
+#define JIT_CROSS 0x80u
+struct jit_cross {
+	const u8 *bytes;     /* the instruction, as it was decoded */
+	unsigned len, first; /* @first bytes are on the first page */
+	hva_t host2;	     /* the second page */
 };
 
 /*
@@ -47,32 +64,46 @@ struct jit_link {
  * a recipe for them, if it has a use for that.
  */
 struct jit_block {
-	u64 hva;    /* of the first byte; 0: dropped */
-	u64 rec;    /* a version: for jumps with this recipe alone */
-	bool plain; /* checks each access; entered only where another block could not go on */
-	struct jit_block *hnext, *pnext;
-	struct jit_block *before; /* made before it */
-	u32 code, code_end;	  /* offsets in the code memory */
-	u32 entry_host;		  /* entry with the status flags in EFLAGS */
-	u32 entry_mem;		  /* entry with the status flags in memory */
+	/* What looking for it reads, on one line of the host's caches. */
+	u64 hva; /* of the first byte; 0: dropped */
+	struct jit_block *hnext;
+	u64 rec; /* a version: for jumps with this recipe alone */
+	struct jit_page *page;
+	u64 la;		/* jump caches know it by this address alone; 0: none does, JIT_LA_MANY */
+	u32 entry_host; /* entry with the status flags in EFLAGS */
+	u32 entry_mem;	/* entry with the status flags in memory */
 	u32 body;
-	bool blind; /* it does not look at the flags it is entered with: body will do */
 	u16 nbytes, ninsns;
-	u16 njit; /* of at[] */
+	bool plain; /* checks each access; entered only where another block could not go on */
+	bool blind; /* it does not look at the flags it is entered with: body will do */
+	u8 mode;    /* enum jit_mode, or JIT_CROSS and it */
+	u16 njit;   /* of at[] */
+
+	u64 hva2;	    /* JIT_CROSS: of the second page */
+	u32 code, code_end; /* offsets in the code memory */
+	struct jit_block *pnext;
+	struct jit_link *in;	  /* jumps that may have been patched to go here */
+	struct jit_block *before; /* made before it */
 	struct jit_at {
 		u32 code; /* where the host code of @insn starts */
 		struct jit_insn *insn;
 	} * at; /* ascending */
 };
 
+/*
+ * A page that has or had blocks. Kept until all translations are thrown away: cpus have pointers to
+ * it without a lock. src and its bitmaps are written under the lock and read without it.
+ */
 struct jit_page {
 	struct jit_page *next;
 	hva_t page;
 	struct jit_block *blocks;
-	u64 epoch;
+	u64 epoch;		       /* compared with memory in this machine.code_epoch */
+	u64 lines;		       /* words of src_valid that are not zero */
 	u64 src_valid[PAGE_SIZE / 64]; /* bytes of src that blocks were made from */
 	u8 src[PAGE_SIZE];
 };
+#define JIT_PAGES_MAX (1u << 14)
 
 /*
  * What translated code keeps on the host's stack, at RSP: what it reads soon after it has written
@@ -101,23 +132,58 @@ enum jit_stub {
 	STUB_LINK_MEM,
 	STUB_GOTO_HOST, /* R14 = jit_link: go there after a look at requests */
 	STUB_GOTO_MEM,
+	STUB_RESUME, /* go on at c.s.rip, status flags in memory */
+	STUB_TLB_R,  /* a look at the TLB's first level has failed: T0 entry, T1 offset -> T0 offset
+			in the page or ~0, T1 host address; other registers stay */
+	STUB_TLB_W,
 	STUB_N,
 };
+/* Instructions that lean.c runs: R14 = jit_insn. Jumps are jumped to and go on wherever RIP is; the
+ * others are called. Where lean.c declines they go on as STUB_END. */
+enum jit_lean {
+	LEAN_SYSCALL,
+	LEAN_SYSRET,
+	LEAN_IRET,
+	LEAN_INT,
+	LEAN_INVLPG,
+	LEAN_CR3,
+	LEAN_STAC,
+	LEAN_CLAC,
+	LEAN_POPF,
+	LEAN_VMX,
+	LEAN_PAUSE,
+	LEAN_N,
+};
+#define LEAN_CALLED LEAN_STAC /* from here on */
 
 #define JIT_HASH_SIZE (1u << 16)
 #define JIT_PAGE_HASH (1u << 12)
+#define JIT_HEAT_SIZE (1u << 16)
 struct jit {
 	pthread_mutex_t lock;  /* hash, pages; after the code registry's lock */
 	pthread_mutex_t trans; /* one translation at a time: code memory and arena; before the
 				  registry's lock */
 	u8 *rw, *rx;	       /* the code memory, twice */
 	u32 size, used;
+	hva_t nowhere; /* a page without access */
 	u32 stub[STUB_N];
+	u32 near_stub[2][JIT_NEAR];
+	u32 lean_stub[LEAN_N];
 	u8 *arena; /* block descriptions */
 	size_t arena_size, arena_used;
 	struct jit_block *last; /* made last; all are in this chain, forgotten ones too */
 	struct jit_block *hash[JIT_HASH_SIZE];
 	struct jit_page *pages[JIT_PAGE_HASH];
+	struct jit_page *pool; /* JIT_PAGES_MAX */
+	unsigned npages;
+	/*
+	 * How often code was interpreted, by a hash of its address, and how often pages have lost
+	 * blocks to writes, by a hash of theirs. Halved now and then. Cpus may lose each other's
+	 * increments.
+	 */
+	u8 heat[JIT_HEAT_SIZE];
+	u8 rewritten[JIT_PAGE_HASH];
+	u32 warmed; /* increments since */
 	bool full;
 	bool stop;	       /* cpus are to leave translated code: it is being thrown away */
 	pthread_mutex_t flush; /* held meanwhile */
@@ -136,26 +202,94 @@ void jit_make_stubs(struct jit *j);
  * or no room. May serve shoot-downs; may fault on guest memory. Owner thread.
  */
 struct jit_block *jit_get(struct sil_cpu *cpu, hva_t host);
-/* The same, a plain one. */
-struct jit_block *jit_get_plain(struct sil_cpu *cpu, hva_t host);
+/* The same if it has been made or the code has been interpreted often enough; else NULL, with
+ * *@cold set if it is to be interpreted once more, which counts. */
+struct jit_block *jit_get_warm(struct sil_cpu *cpu, hva_t host, bool plain, bool *cold);
 /* The same for a jump with the recipe @rec: a block that is blind, or a version. NULL also if there
- * are enough versions. */
+ * are enough versions, or the code is to be interpreted. */
 struct jit_block *jit_get_rec(struct sil_cpu *cpu, hva_t host, u64 rec);
+/* The block of the instruction @x at @host; NULL: it is to be interpreted, and with *@cold not set
+ * there is no room. Owner thread. */
+struct jit_block *jit_get_cross(struct sil_cpu *cpu, hva_t host, const struct jit_cross *x,
+				bool *cold);
+/* @b is of other bytes than are there: nobody is to find it again. Owner thread. */
+void jit_cross_changed(struct sil_cpu *cpu, struct jit_block *b);
 /* Code that makes the flags of @rec, puts them into memory and enters @b. 0: no room. */
 u32 jit_convert(struct sil_cpu *cpu, u64 rec, const struct jit_block *b);
 /*
  * Translates at most @avail bytes at offset @off of a page, from the private copy @src, into the
- * code memory, for jumps with @rec or, if that is 0, any. NULL if there is no room or no whole
- * valid instruction. j->trans held.
+ * code memory, for jumps with @rec or, if that is 0, any. With @x, that instruction. NULL if there
+ * is no room or no whole valid instruction. j->trans held.
  */
 struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off, unsigned avail,
-				u64 rec, bool plain);
+				u64 rec, bool plain, const struct jit_cross *x);
 /* The flags of @rec, whose registers are in @c, into it. */
 void jit_rec_flags(struct isa_cpu *c, u64 rec);
 u8 *jit_emit_convert(u8 *p, u64 rec, const u8 *entry_mem);
 /* Throws all translations away, when no cpu is busy with them. Owner thread, not busy. */
 void jit_flush(struct sil_cpu *cpu);
 void *jit_alloc(struct jit *j, size_t n);
+
+/* ---- Pages (page.c) ---- */
+static inline unsigned jit_block_hash(hva_t hva, bool plain)
+{
+	return ((hva ^ (u64)plain << 47) * 0x9e3779b97f4a7c15ull) >> 48;
+}
+
+static inline unsigned jit_page_hash(hva_t page)
+{
+	return ((page >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull) >> 52;
+}
+_Static_assert(JIT_HASH_SIZE == 1u << 16 && JIT_HEAT_SIZE == JIT_HASH_SIZE &&
+		       JIT_PAGE_HASH == 1u << 12,
+	       "the shifts above");
+
+/* Enters @b, made from the @b->nbytes bytes at @src at a time when machine.code_epoch was not
+ * beyond @epoch. False: no memory, or, with *@stale, the page has been written by others, as its
+ * other blocks show. j->lock held. */
+bool jit_page_add(struct jit *j, struct jit_block *b, hva_t host, const u8 *src, u64 epoch,
+		  bool *stale);
+/* j->lock held, or nobody else has @j. */
+void jit_pages_free(struct jit *j);
+/* How often was the code at @host interpreted: is it to be translated? A plain block is a different
+ * matter than another one at the same place. */
+enum jit_heat {
+	JIT_COLD,
+	JIT_REWRITTEN, /* often enough for most, but its page loses translations all the time */
+	JIT_WARM,
+};
+enum jit_heat jit_heat(const struct sil_cpu *cpu, hva_t host, bool plain);
+/* Once more it is. */
+void jit_warm(struct jit *j, hva_t host, bool plain);
+
+/* ---- What the jump cache knows (hot.c) ---- */
+/* The jump cache is about to know @b, at @la. Owner thread, as for all of these. */
+void jit_known(struct sil_cpu *cpu, struct jit_block *b, u64 la);
+/* Takes @b off its page and out of the hash, with the jumps that lead to it. j->lock held. */
+void jit_block_drop(struct jit *j, struct jit_block *b);
+/* It is not to know @b any more. j->lock held. */
+void jit_unknow(struct sil_cpu *cpu, const struct jit_block *b);
+/* It knows nothing. */
+void jit_hot_clear(struct sil_cpu *cpu);
+/* Its memory: entry @e is being used; all are empty. */
+static inline void jit_jc_used(struct sil_cpu *cpu, const struct jit_jc *e)
+{
+	unsigned k = (unsigned)(e - cpu->j.jc) / JIT_JC_PART;
+
+	cpu->j.jc_used[k / 64] |= BIT(k % 64);
+}
+void jit_jc_clear(struct sil_cpu *cpu);
+/* sil_code_recheck was called: pages that the jump cache knows are verified, or it knows none. */
+void jit_recheck(struct sil_cpu *cpu);
+/* Is @b's page as it was when this cpu last came into the guest, or later? If not, what has changed
+ * is forgotten, maybe @b. May touch memory. Owner thread, no lock held. */
+void jit_verify(struct sil_cpu *cpu, struct jit_page *p);
+static inline void jit_fresh(struct sil_cpu *cpu, const struct jit_block *b)
+{
+	if (unlikely(__atomic_load_n(&b->page->epoch, __ATOMIC_RELAXED) !=
+		     __atomic_load_n(&cpu->m->code_epoch, __ATOMIC_RELAXED)))
+		jit_verify(cpu, b->page);
+}
 
 /* cpu->j.vec: what may run on the vector registers that are in the host's; on the x87 registers. */
 #define VEC_SSE	   1u
@@ -165,11 +299,21 @@ void *jit_alloc(struct jit *j, size_t n);
 #define VEC_X87	   16u
 unsigned jit_vec_kind(const struct isa_insn *i);
 
+/* The flags before an instruction or jump with the recipe @rec, or 0, into cpu->c. */
+void jit_flags_in(struct sil_cpu *cpu, u64 rec);
+/* The address of the last x87 instruction, if translated code has not written it. */
+static inline void jit_x87_pointer(struct sil_cpu *cpu, const struct jit_insn *ji)
+{
+	if (unlikely(ji->x87))
+		cpu->c.r.x87.fip = cpu->j.pc_page + ji->x87 - 1;
+}
+
 /* Called by the stubs. Each returns where to go on, NULL: behind the call. */
 const void *jit_exec(struct sil_cpu *cpu, struct jit_insn *ji);
 const void *jit_end(struct sil_cpu *cpu, struct jit_insn *ji);
 const void *jit_vec(struct sil_cpu *cpu, struct jit_insn *ji);
 const void *jit_link(struct sil_cpu *cpu, struct jit_link *l);
 const void *jit_goto(struct sil_cpu *cpu, struct jit_link *l);
+const void *jit_resume(struct sil_cpu *cpu);
 
 #endif

@@ -116,13 +116,13 @@ static void edge(struct tr *t, unsigned target, unsigned n)
 	link_jump(t, l);
 }
 
-void tr_leave_plain(struct tr *t, u8 *site)
+struct jit_link *tr_plain_link(struct tr *t)
 {
 	struct jit_link *l =
 		new_link(t, t->off, t->index, t->fl == FL_MEM ? JIT_FL_MEM : JIT_FL_REC);
 
 	l->plain = true;
-	tr_cold(t, COLD_EDGE, site, l);
+	return l;
 }
 
 void tr_edge_cold(struct tr *t, struct cold *c)
@@ -173,17 +173,36 @@ static void jmp_t0(struct tr *t)
 }
 
 /* T1 = page + @disp, where @disp is relative to the page's start. */
-static void near_address(struct tr *t, s64 disp)
+static void near_address(struct tr *t, s64 disp, unsigned bytes)
 {
 	emit_sp(&t->p, OP_MOV_R_RM, T1, FR_OF(pc_page));
-	emit_lea(&t->p, T1, T1, (s32)disp);
+	emit_lea_n(&t->p, bytes, T1, T1, (s32)disp);
+}
+
+/*
+ * T1 comes from a register or from memory. Where bits 63:56 are not all the same it is not
+ * canonical, and lookup could take them for another generation's: the handler raises #GP. Other
+ * addresses that are not canonical are in no entry.
+ */
+static void need_canonical(struct tr *t)
+{
+	u8 **p = &t->p;
+
+	if (t->word != 8)
+		return;
+	EMIT(p, 0xc4, 0x43, 0xfb, 0xf0, 0xf7, JIT_GEN_SHIFT - 1); /* rorx r14, r15, 56 */
+	EMIT(p, 0x41, 0xfe, 0xc6);				  /* inc r14b; cmp r14b, 1 */
+	EMIT(p, 0x41, 0x80, 0xfe, 0x01);
+	tr_cold(t, COLD_END, emit_jcc(p, COND_A), tr_insn(t));
 }
 
 /* To another page, directly: flags are in memory. */
 static void far_edge(struct tr *t, s64 disp, unsigned count, enum cold_kind kind, void *arg)
 {
-	near_address(t, disp);
+	/* What follows the last byte of 4 GiB in 32-bit code is not the first one: #GP. */
+	near_address(t, disp, disp >= (s64)PAGE_SIZE && disp == (s64)t->end ? 8 : t->word);
 	lookup(t, kind, arg);
+	tr_shadow_over(t);
 	enter_page(t);
 	count_mem(t, count);
 	jmp_t0(t);
@@ -194,12 +213,13 @@ static void far_edge(struct tr *t, s64 disp, unsigned count, enum cold_kind kind
 
 static s64 target_of(const struct tr *t)
 {
-	return (s64)t->end + (s64)t->i->imm;
+	return (s64)t->end + (t->word == 4 ? (s32)t->i->imm : (s64)t->i->imm);
 }
 
+/* Can a jump there be linked? Not to an instruction that may end on the next page. */
 static bool in_page(s64 target)
 {
-	return target >= 0 && target < (s64)PAGE_SIZE;
+	return target >= 0 && target <= (s64)PAGE_SIZE - ISA_INSN_MAX;
 }
 
 bool tr_jcc(struct tr *t, unsigned attr)
@@ -209,9 +229,11 @@ bool tr_jcc(struct tr *t, unsigned attr)
 	enum fl fl;
 	u8 *over;
 
-	if (t->i->opsize != 8 || target != (s32)target)
+	if (t->i->opsize != t->word || target != (s32)target)
 		return false;
 	tr_need_flags(t);
+	if (in_page(target))
+		tr_shadow_over(t);
 	if (in_page(target) && target > (s64)t->off) {
 		struct jit_link *l =
 			new_link(t, (unsigned)target, t->index + 1, link_fl(t, (unsigned)target));
@@ -239,13 +261,14 @@ bool tr_jmp(struct tr *t, unsigned attr)
 	const struct isa_insn *i = t->i;
 	s64 target;
 
-	if (i->opsize != 8)
+	if (i->opsize != t->word)
 		return false;
 	if (i->o[0].kind == OK_IMM) {
 		target = target_of(t);
 		if (target != (s32)target)
 			return false;
 		if (in_page(target)) {
+			tr_shadow_over(t);
 			edge(t, (unsigned)target, t->index + 1);
 		} else {
 			tr_store_flags(t);
@@ -258,17 +281,19 @@ bool tr_jmp(struct tr *t, unsigned attr)
 	if (i->o[0].kind == OK_MEM) {
 		if (!tr_ea(t))
 			return false;
-		tr_access(t, 8, false, COLD_END);
-		EMIT(&t->p, 0x4d, 0x8b, 0x3f); /* mov r15, [r15] */
+		tr_access(t, t->word, false, COLD_END);
+		emit_t1(&t->p, t->word, OP_MOV_R_RM, T1, 0);
 	} else if (i->o[0].kind == OK_GPR) {
 		unsigned h = tr_reg(t, i->o[0].reg, T1);
 
 		if (h != T1)
-			emit_mov_rr(&t->p, T1, h);
+			emit_mov_rr_n(&t->p, t->word, T1, h);
 	} else {
 		return false;
 	}
+	need_canonical(t);
 	lookup(t, COLD_END, tr_insn(t));
+	tr_shadow_over(t);
 	enter_page(t);
 	count_mem(t, t->index + 1);
 	jmp_t0(t);
@@ -279,12 +304,13 @@ bool tr_jmp(struct tr *t, unsigned attr)
 /* Checks the stack slot, stores the return address there, moves RSP. Uses T0, T1. */
 static void push_return(struct tr *t)
 {
-	emit_lea(&t->p, T1, HOST_SP, -8);
-	tr_access(t, 8, true, COLD_END);
+	emit_lea_n(&t->p, t->word, T1, HOST_SP, -(s32)t->word);
+	t->slot = RSP;
+	tr_access(t, t->word, true, COLD_END);
 	emit_sp(&t->p, OP_MOV_R_RM, T0, FR_OF(pc_page));
 	emit_lea(&t->p, T0, T0, (s32)t->end);
-	EMIT(&t->p, 0x4d, 0x89, 0x37); /* mov [r15], r14 */
-	emit_lea(&t->p, HOST_SP, HOST_SP, -8);
+	emit_t1(&t->p, t->word, OP_MOV_RM_R, T0, 0);
+	emit_lea_n(&t->p, t->word, HOST_SP, HOST_SP, -(s32)t->word);
 }
 
 bool tr_call(struct tr *t, unsigned attr)
@@ -292,7 +318,7 @@ bool tr_call(struct tr *t, unsigned attr)
 	const struct isa_insn *i = t->i;
 	s64 target = 0;
 
-	if (i->opsize != 8)
+	if (i->opsize != t->word)
 		return false;
 	if (i->o[0].kind == OK_IMM) {
 		target = target_of(t);
@@ -305,33 +331,36 @@ bool tr_call(struct tr *t, unsigned attr)
 			else
 				tr_spill_flags(t);
 			push_return(t);
+			tr_shadow_over(t);
 			edge(t, (unsigned)target, t->index + 1);
 			t->done = true;
 			return true;
 		}
 		tr_store_flags(t);
-		near_address(t, target);
+		near_address(t, target, t->word);
 	} else {
 		tr_store_flags(t);
 		if (i->o[0].kind == OK_MEM) {
 			if (!tr_ea(t))
 				return false;
-			tr_access(t, 8, false, COLD_END);
-			EMIT(&t->p, 0x4d, 0x8b, 0x3f);
+			tr_access(t, t->word, false, COLD_END);
+			emit_t1(&t->p, t->word, OP_MOV_R_RM, T1, 0);
 		} else if (i->o[0].kind == OK_GPR) {
 			unsigned h = tr_reg(t, i->o[0].reg, T1);
 
 			if (h != T1)
-				emit_mov_rr(&t->p, T1, h);
+				emit_mov_rr_n(&t->p, t->word, T1, h);
 		} else {
 			return false;
 		}
+		need_canonical(t);
 	}
 	/* The target first: whatever fails, nothing has been stored. */
 	lookup(t, COLD_END, tr_insn(t));
 	emit_sp(&t->p, OP_MOV_RM_R, T0, FR_OF(tmp[0]));
 	emit_sp(&t->p, OP_MOV_RM_R, T1, FR_OF(tmp[1]));
 	push_return(t);
+	tr_shadow_over(t);
 	emit_sp(&t->p, OP_MOV_R_RM, T1, FR_OF(tmp[1]));
 	enter_page(t);
 	count_mem(t, t->index + 1);
@@ -346,14 +375,15 @@ bool tr_ret(struct tr *t, unsigned attr)
 	const struct isa_insn *i = t->i;
 	s32 disp;
 
-	if (i->opsize != 8)
+	if (i->opsize != t->word)
 		return false;
 	tr_store_flags(t);
 	tr_stack(t, 0, false, COLD_END, &disp);
-	EMIT(&t->p, 0x4d, 0x8b, 0xbf); /* mov r15, [r15 + disp] */
-	put32(&t->p, (u32)disp);
+	emit_t1(&t->p, t->word, OP_MOV_R_RM, T1, disp);
+	need_canonical(t);
 	lookup(t, COLD_END, tr_insn(t));
-	emit_lea(&t->p, HOST_SP, HOST_SP, 8 + (u16)i->imm);
+	tr_shadow_over(t);
+	emit_lea_n(&t->p, t->word, HOST_SP, HOST_SP, (s32)t->word + (u16)i->imm);
 	enter_page(t);
 	count_mem(t, t->index + 1);
 	jmp_t0(t);
@@ -367,11 +397,43 @@ void tr_fallthrough(struct tr *t)
 	struct jit_link *l;
 
 	settle(t);
-	if (t->end < PAGE_SIZE) {
+	if (in_page(t->end)) {
 		edge(t, t->end, t->index);
 		return;
 	}
 	tr_store_flags(t);
-	l = new_link(t, PAGE_SIZE, t->index, JIT_FL_MEM);
-	far_edge(t, PAGE_SIZE, t->index, COLD_GOTO, l);
+	l = new_link(t, t->end, t->index, JIT_FL_MEM);
+	far_edge(t, t->end, t->index, COLD_GOTO, l);
+}
+
+/* ---- One instruction on two pages ------------------------------------------------------------ */
+
+/* Are the bytes on the second page as they were? */
+void tr_cross(struct tr *t, const struct jit_cross *x)
+{
+	unsigned at = x->first, left, n;
+	struct jit_link *l;
+	u8 **p = &t->p;
+
+	t->fl = t->entry = FL_MEM;
+	/* Memory that is not there is this instruction's fault. */
+	t->i = &t->pre[0];
+	t->off = t->start;
+	t->end = t->off + t->i->len;
+	tr_insn(t);
+	l = new_link(t, t->off, 0, JIT_FL_MEM);
+	l->cross = true;
+	emit_mov_imm64(p, T1, x->host2);
+	for (left = x->len - at; left; at += n, left -= n) {
+		n = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+		if (n == 2)
+			put8(p, 0x66);
+		put8(p, 0x41); /* cmp [r15 + disp8], imm */
+		put8(p, n == 1 ? 0x80 : 0x81);
+		put8(p, 0x7f);
+		put8(p, (u8)(at - x->first));
+		for (unsigned k = 0; k < n; k++)
+			put8(p, x->bytes[at + k]);
+		tr_cold(t, COLD_GOTO, emit_jcc(p, COND_NE), l);
+	}
 }

@@ -13,7 +13,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
-#include <ucontext.h>
 
 #include "silicon/jit/emit.h"
 
@@ -68,6 +67,11 @@ static inline void flags_in_or(struct sil_cpu *cpu, u64 rec)
 		flags_in(cpu);
 }
 
+void jit_flags_in(struct sil_cpu *cpu, u64 rec)
+{
+	flags_in_or(cpu, rec);
+}
+
 static inline void flags_out(struct sil_cpu *cpu)
 {
 	const struct isa_cpu *c = &cpu->c;
@@ -88,18 +92,18 @@ static __noinline void new_generation(struct sil_cpu *cpu)
 	struct tlb_bank *b = cpu->tlb->cur;
 	unsigned k;
 
-	if (!b->xgen) {
+	if (!b->xgen || b->xmode != cpu->j.mode) {
 		if (cpu->j.last_gen == JIT_GEN_MAX) {
-			for (k = 0; k < JIT_JC_SIZE; k++)
-				cpu->j.jc[k].tag = JIT_JC_EMPTY;
+			jit_jc_clear(cpu);
 			for (k = 0; k < TLB_NBANKS; k++)
 				cpu->tlb->bank[k].xgen = 0;
 			cpu->j.last_gen = 0;
 		}
 		b->xgen = ++cpu->j.last_gen;
 		cpu->n.jit_generations++;
-		memset(b->xpages, 0, sizeof(b->xpages));
+		tlb_xpages_clear(b);
 		b->xlocal = false;
+		b->xmode = cpu->j.mode;
 	}
 	cpu->j.xgen = (u64)b->xgen << JIT_GEN_SHIFT;
 }
@@ -111,6 +115,32 @@ static __noinline void fetch_page(struct sil_cpu *cpu, u64 la)
 	tlb_fetch(cpu, la);
 }
 
+static inline bool must_leave(const struct sil_cpu *cpu)
+{
+	return unlikely(__atomic_load_n(&cpu->c.request, __ATOMIC_RELAXED)) ||
+	       jit_mode(&cpu->c) != cpu->j.mode ||
+	       __atomic_load_n(&cpu->m->jit->stop, __ATOMIC_RELAXED);
+}
+
+/* Is the instruction at @la on two pages? *@b: its block, or NULL. May throw. */
+static __noinline bool crossing(struct sil_cpu *cpu, u64 la, struct jit_block **b, bool *cold)
+{
+	const struct isa_insn *i = block_one(cpu, la);
+	struct jit_cross x = {.bytes = i->raw, .len = i->len};
+	u64 la2 = (la | ~PAGE_MASK) + 1;
+
+	x.first = (unsigned)(la2 - la);
+	if (i->len <= x.first)
+		return false;
+	*b = NULL;
+	/* What lies behind the end of the address space is the interpreter's. */
+	if (!is_canonical(la2, cpu->c.va_bits) || (cpu->j.mode != JIT_MODE_64 && la2 >> 32))
+		return true;
+	x.host2 = (hva_t)tlb_fetch_ptr(cpu, la2);
+	*b = jit_get_cross(cpu, la + cpu->fetch_addend, &x, cold);
+	return true;
+}
+
 /* Host code for RIP, or the exit. May throw. */
 static const void *next(struct sil_cpu *cpu)
 {
@@ -119,26 +149,37 @@ static const void *next(struct sil_cpu *cpu)
 	struct jit_block *b;
 	struct jit_jc *e;
 	u64 la = c->s.rip, tag;
-	bool exact;
+	bool exact, crosses;
 
-	if (unlikely(__atomic_load_n(&c->request, __ATOMIC_RELAXED)) || c->mode != ISA_LONG64 ||
-	    __atomic_load_n(&j->stop, __ATOMIC_RELAXED))
+	cpu->n.jit_lookups++;
+again:
+	if (must_leave(cpu))
 		return jit_code(j, j->stub[STUB_EXIT]);
+	if (unlikely(la > 0xffffffff && cpu->j.mode == JIT_MODE_FLAT32)) {
+		cpu->j.step = true; /* beyond CS's limit */
+		return jit_code(j, j->stub[STUB_EXIT]);
+	}
 	if (unlikely(!cpu->j.xgen))
 		new_generation(cpu);
 	tag = la ^ cpu->j.xgen;
 	e = &cpu->j.jc[tag * JIT_JC_HASH >> JIT_JC_SHIFT];
-	if (likely(e->tag == tag))
+	if (likely(e->tag == tag && is_canonical(la, c->va_bits)))
 		goto out;
 	exact = cpu->m->cfg.exact_stops;
 	if (unlikely(la + cpu->fetch_neg_page >= PAGE_SIZE))
 		fetch_page(cpu, la);
-	b = jit_get(cpu, la + cpu->fetch_addend);
+	crosses = unlikely((la & ~PAGE_MASK) > PAGE_SIZE - ISA_INSN_MAX) &&
+		  crossing(cpu, la, &b, &cpu->j.cold);
+	if (likely(!crosses))
+		b = jit_get_warm(cpu, la + cpu->fetch_addend, false, &cpu->j.cold);
 	if (unlikely(!b)) {
 		/* Without room, the loop makes some. */
-		cpu->j.step = !j->full;
+		cpu->j.step = !cpu->j.cold && !j->full;
 		return jit_code(j, j->stub[STUB_EXIT]);
 	}
+	jit_fresh(cpu, b);
+	if (unlikely(!b->hva))
+		goto again;
 	if (unlikely(exact)) {
 		/* Every block comes through here. */
 		if (engine_must_step(cpu, b->ninsns)) {
@@ -152,11 +193,15 @@ static const void *next(struct sil_cpu *cpu)
 	if (unlikely(!cpu->j.xgen))
 		new_generation(cpu);
 	tlb_xpage_add(cpu->tlb->cur, la);
-	cpu->tlb->cur->xlocal |= !cpu->fetch_global;
+	if (unlikely(crosses))
+		tlb_xpage_add(cpu->tlb->cur, la + PAGE_SIZE);
+	cpu->tlb->cur->xlocal |= !cpu->fetch_global || crosses;
 	tag = la ^ cpu->j.xgen;
 	e = &cpu->j.jc[tag * JIT_JC_HASH >> JIT_JC_SHIFT];
 	e->tag = tag;
+	jit_jc_used(cpu, e);
 	cpu->n.jit_jumps++;
+	jit_known(cpu, b, la);
 	e->code = jit_code(j, b->entry_mem);
 out:
 	cpu->j.pc_page = la & PAGE_MASK;
@@ -177,20 +222,18 @@ static __noinline void ended_early(struct sil_cpu *cpu)
 	cpu_update_step(cpu);
 }
 
-static inline void x87_pointer(struct sil_cpu *cpu, const struct jit_insn *ji)
-{
-	if (unlikely(ji->x87))
-		cpu->c.r.x87.fip = cpu->j.pc_page + ji->x87 - 1;
-}
-
 /* Behind an STI that has set IF. */
 static __noinline void exec_shadowed(struct sil_cpu *cpu, struct jit_insn *ji)
 {
 	struct isa_cpu *c = &cpu->c;
+	u64 end = c->s.rip;
 
 	cpu->j.shadow = 0;
 	c->s.interruptibility |= ISA_BLOCK_STI;
 	ji->i.exec(c, &ji->i);
+	/* A string instruction that has stopped half-way is still in it. */
+	if (unlikely((ji->i.flags & ISA_F_STR) && c->s.rip == end - ji->i.len))
+		return;
 	c->s.interruptibility &= ~(u32)ISA_BLOCK_STI;
 	if (cpu->attention)
 		cpu_request(cpu, SIL_REQ_EVENT);
@@ -204,7 +247,7 @@ static __always_inline_ void exec(struct sil_cpu *cpu, struct jit_insn *ji)
 	flags_in_or(cpu, ji->rec);
 	c->s.rip = cpu->j.pc_page + ji->end;
 	cpu->n.instructions += ji->index;
-	x87_pointer(cpu, ji);
+	jit_x87_pointer(cpu, ji);
 	cpu->block_first = &ji->i;
 	cpu->block_end = &ji->i + 1;
 	c->insn = &ji->i;
@@ -223,7 +266,7 @@ const void *jit_exec(struct sil_cpu *cpu, struct jit_insn *ji)
 	cpu->n.jit_slow++;
 	cpu->j.calls[ji->i.op]++;
 	exec(cpu, ji);
-	if (likely(cpu->block_end && cpu->c.s.rip == end)) {
+	if (likely(cpu->block_end && cpu->c.s.rip == end && jit_mode(&cpu->c) == cpu->j.mode)) {
 		cpu->n.instructions -= ji->index;
 		flags_out(cpu);
 		return NULL;
@@ -250,106 +293,6 @@ const void *jit_end(struct sil_cpu *cpu, struct jit_insn *ji)
 	if (ji->i.flags & ISA_F_SYS)
 		cpu_update_step(cpu);
 	return next(cpu);
-}
-
-/* ---- Host memory that was not there
- * --------------------------------------------------------------
- */
-
-/* @fp: FXSAVE image, or NULL for the initial state. The kernel has emptied the x87 stack. */
-static void fault_x87(struct sil_cpu *cpu, const u8 *fp)
-{
-	struct isa_x87 *x = &cpu->c.r.x87;
-
-	if (fp) {
-		memcpy(x, fp, offsetof(struct isa_x87, rsvd));
-		memcpy(x->st, fp + offsetof(struct isa_x87, st), sizeof(x->st));
-	} else {
-		x->fcw = 0x37f;
-		x->fsw = 0;
-		x->ftw = 0;
-		memset(x->st, 0, sizeof(x->st));
-	}
-	__asm__ volatile("fninit; fldcw %0" : : "m"(cpu->j.host_fcw));
-}
-
-/* As the handler of the instruction would leave the state: nothing of it has been done. */
-static void fault_regs(struct sil_cpu *cpu, const ucontext_t *uc)
-{
-	static const u8 greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
-				       REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
-				       REG_R12, REG_R13, REG_R14, REG_R15};
-	const u8 *fp = (const u8 *)uc->uc_mcontext.fpregs;
-	u64 have = 3;
-	u32 magic;
-	unsigned g;
-
-	for (g = 0; g < 16; g++)
-		if (host_of(g) != NO_HOST)
-			cpu->c.r.gpr[g] = (u64)uc->uc_mcontext.gregs[greg_of[host_of(g)]];
-	memcpy(cpu->c.r.gpr + R13, cpu->j.frame->spill, sizeof(cpu->j.frame->spill));
-	cpu->j.pc_page = cpu->j.frame->pc_page;
-	cpu->n.instructions += cpu->j.frame->count;
-	if (!cpu->j.vec)
-		return;
-	/* struct _fpx_sw_bytes says whether an XSAVE image follows (SDM vol. 1, 13.4). */
-	memcpy(&magic, fp + 464, 4);
-	if (magic == 0x46505853)
-		memcpy(&have, fp + 512, 8);
-	if (cpu->j.vec & VEC_X87)
-		fault_x87(cpu, have & 1 ? fp : NULL);
-	if (!(cpu->j.vec & ~VEC_X87)) {
-		cpu->j.vec = 0;
-		return;
-	}
-	for (g = 0; g < 16; g++) {
-		memset(cpu->c.r.vec[g].b, 0, 32);
-		if (have & 2)
-			memcpy(cpu->c.r.vec[g].b, fp + 160 + 16 * g, 16);
-		if (have & 4)
-			memcpy(cpu->c.r.vec[g].b + 16, fp + ISA_XSAVE_AVX_OFFSET + 16 * g, 16);
-	}
-	if (cpu->j.vec & (VEC_SSE_FP | VEC_AVX_FP)) {
-		memcpy(&cpu->c.r.x87.mxcsr, fp + 24, 4);
-		__builtin_ia32_ldmxcsr(cpu->j.host_mxcsr);
-	}
-	cpu->j.vec = 0;
-}
-
-void jit_caught(struct guard *guard, void *ucontext)
-{
-	struct sil_cpu *cpu = container_of(guard, struct sil_cpu, guard);
-	const ucontext_t *uc = ucontext;
-	struct jit *j = cpu->m->jit;
-	u64 at = (u64)uc->uc_mcontext.gregs[REG_RIP] - (u64)j->rx;
-	const struct jit_block *b;
-	u64 eflags = (u64)uc->uc_mcontext.gregs[REG_EFL];
-	struct jit_insn *ji = NULL;
-	unsigned k;
-
-	if (at >= j->size)
-		return;
-	fault_regs(cpu, uc);
-	for (b = __atomic_load_n(&j->last, __ATOMIC_ACQUIRE); b; b = b->before)
-		if (at >= b->code && at < b->code_end)
-			break;
-	for (k = 0; b && k < b->njit && b->at[k].code <= at; k++)
-		ji = b->at[k].insn;
-	if (!ji)
-		return;
-	/* LAHF's bits are EFLAGS'; OF is bit 11. */
-	if (ji->host_fl)
-		cpu->j.fl = (u16)((eflags & 0xd7) << 8 | (eflags >> 11 & 1));
-	flags_in_or(cpu, ji->rec);
-	x87_pointer(cpu, ji);
-	if (ji->shadow && cpu->j.shadow) {
-		cpu->j.shadow = 0;
-		cpu->c.s.interruptibility |= ISA_BLOCK_STI;
-	}
-	cpu->c.s.rip = cpu->j.pc_page + ji->end;
-	cpu->c.insn = &ji->i;
-	cpu->block_first = &ji->i;
-	cpu->n.instructions += ji->index;
 }
 
 /* Registers are asked for: SDM vol. 3A, 2.5 (CR0.EM, TS), vol. 1, 13.4. Those the guest has already
@@ -380,12 +323,36 @@ const void *jit_vec(struct sil_cpu *cpu, struct jit_insn *ji)
 	return NULL;
 }
 
-const void *jit_goto(struct sil_cpu *cpu, struct jit_link *l)
+static void arrive(struct sil_cpu *cpu, const struct jit_link *l)
 {
 	flags_in_or(cpu, l->rec);
 	cpu->n.instructions += l->count;
 	cpu->c.s.rip = cpu->j.pc_page + l->target;
+}
+
+const void *jit_goto(struct sil_cpu *cpu, struct jit_link *l)
+{
+	arrive(cpu, l);
+	if (unlikely(l->cross))
+		jit_cross_changed(cpu, l->from);
 	return next(cpu);
+}
+
+/* An IRET may have set RF: see lean_iret. */
+const void *jit_resume(struct sil_cpu *cpu)
+{
+	struct jit *j = cpu->m->jit;
+	const void *to;
+
+	flags_in(cpu);
+	to = next(cpu);
+	if (likely(!(cpu->c.s.rflags & X86_RF)))
+		return to;
+	if (to == jit_code(j, j->stub[STUB_EXIT]))
+		cpu_update_step(cpu);
+	else
+		cpu->c.s.rflags &= ~X86_RF;
+	return to;
 }
 
 /* Other cpus may be running the jump: its displacement is aligned, so they see it old or new. */
@@ -394,43 +361,68 @@ static void link(struct jit *j, struct jit_link *l, u32 to)
 	__atomic_store_n((u32 *)(j->rw + l->site), to - (l->site + 4), __ATOMIC_RELEASE);
 }
 
-/* Patches the jump if both ends are of the same page of memory still. */
-static bool link_to(struct jit *j, struct jit_link *l, const struct jit_block *b, u32 entry)
+/* Are both ends of the same page of memory? Asked before room is taken for a conversion: a jump
+ * that is never patched comes back each time. */
+static bool same_page(const struct jit_link *l, const struct jit_block *b)
 {
+	hva_t from = __atomic_load_n(&l->from->hva, __ATOMIC_RELAXED);
+
+	return from && !((from ^ __atomic_load_n(&b->hva, __ATOMIC_RELAXED)) & PAGE_MASK);
+}
+
+/* Patches the jump if both ends are of the same page of memory still. */
+static bool link_to(struct sil_cpu *cpu, struct jit_link *l, struct jit_block *b, u32 entry)
+{
+	struct jit *j = cpu->m->jit;
 	hva_t from;
 	bool ok;
 
 	pthread_mutex_lock(&j->lock);
 	from = l->from->hva;
 	ok = from && entry && b->hva && !((from ^ b->hva) & PAGE_MASK);
-	if (ok)
+	if (ok) {
+		if (l->to != b) {
+			l->to = b;
+			l->in_next = b->in;
+			b->in = l;
+		}
 		link(j, l, entry);
+		cpu->n.jit_links++;
+	}
 	pthread_mutex_unlock(&j->lock);
 	return ok;
 }
 
-/* The plain block at RIP; flags are in memory, next() has put them there. */
+/* To a plain block at RIP. */
 static const void *link_plain(struct sil_cpu *cpu, struct jit_link *l)
 {
 	struct jit *j = cpu->m->jit;
 	u64 la = cpu->c.s.rip;
 	struct jit_block *b;
 
-	/* The jump cache may have answered next(), and the page to fetch from be another. */
+	if (must_leave(cpu))
+		return jit_code(j, j->stub[STUB_EXIT]);
 	if (unlikely(la + cpu->fetch_neg_page >= PAGE_SIZE))
 		fetch_page(cpu, la);
-	b = jit_get_plain(cpu, la + cpu->fetch_addend);
+	b = jit_get_warm(cpu, la + cpu->fetch_addend, true, &cpu->j.cold);
 	if (!b) {
-		cpu->j.step = !j->full;
+		cpu->j.step = !cpu->j.cold && !j->full;
 		return jit_code(j, j->stub[STUB_EXIT]);
 	}
+	jit_fresh(cpu, b);
+	if (unlikely(!b->hva))
+		return jit_code(j, j->stub[STUB_EXIT]);
+	/* Making it may have served requests: links are looked up under the lock. */
+	cpu->j.pc_page = la & PAGE_MASK;
+	flags_out(cpu);
 	if (unlikely(cpu->m->cfg.exact_stops)) {
 		if (!engine_must_step(cpu, b->ninsns))
 			return jit_code(j, b->entry_mem);
 		cpu->j.step = true;
 		return jit_code(j, j->stub[STUB_EXIT]);
 	}
-	link_to(j, l, b, l->rec ? jit_convert(cpu, l->rec, b) : b->entry_mem);
+	if (same_page(l, b))
+		link_to(cpu, l, b, l->rec ? jit_convert(cpu, l->rec, b) : b->entry_mem);
 	return jit_code(j, b->entry_mem);
 }
 
@@ -441,8 +433,10 @@ static const void *link_rec(struct sil_cpu *cpu, struct jit_link *l, hva_t host)
 	struct jit *j = cpu->m->jit;
 	struct jit_block *b = jit_get_rec(cpu, host, l->rec);
 
-	/* Making it may have served requests. */
-	if (!b || !link_to(j, l, b, b->body) || !cpu->j.xgen ||
+	if (b)
+		jit_fresh(cpu, b);
+	/* These may have served requests. */
+	if (!b || !link_to(cpu, l, b, b->body) || !cpu->j.xgen ||
 	    __atomic_load_n(&cpu->c.request, __ATOMIC_RELAXED))
 		return NULL;
 	return jit_code(j, b->body);
@@ -457,10 +451,12 @@ const void *jit_link(struct sil_cpu *cpu, struct jit_link *l)
 	const void *to;
 	u32 entry;
 
-	if (l->fl == JIT_FL_REC && !l->plain && from && !cpu->m->cfg.exact_stops) {
-		flags_in_or(cpu, l->rec);
-		cpu->n.instructions += l->count;
-		cpu->c.s.rip = cpu->j.pc_page + l->target;
+	if (l->plain) {
+		arrive(cpu, l);
+		return link_plain(cpu, l);
+	}
+	if (l->fl == JIT_FL_REC && from && !cpu->m->cfg.exact_stops) {
+		arrive(cpu, l);
 		to = link_rec(cpu, l, host);
 		if (to)
 			return to;
@@ -469,16 +465,15 @@ const void *jit_link(struct sil_cpu *cpu, struct jit_link *l)
 	to = jit_goto(cpu, l);
 	if (to == jit_code(j, j->stub[STUB_EXIT]))
 		return to;
-	if (l->plain)
-		return link_plain(cpu, l);
 	if (!from || cpu->m->cfg.exact_stops)
 		return to;
 	b = jit_get(cpu, host);
-	if (b) {
+	if (b && same_page(l, b)) {
+		jit_fresh(cpu, b);
 		entry = l->fl == JIT_FL_HOST  ? b->entry_host
 			: l->fl == JIT_FL_MEM ? b->entry_mem
 					      : jit_convert(cpu, l->rec, b);
-		link_to(j, l, b, entry);
+		link_to(cpu, l, b, entry);
 	}
 	return to;
 }
@@ -492,7 +487,8 @@ void jit_loop(struct sil_cpu *cpu)
 	const void *exit = jit_code(j, j->stub[STUB_EXIT]), *code;
 
 	pthread_once(&cc_once, cc_init);
-	cpu->j.step = false;
+	cpu->j.step = cpu->j.again;
+	cpu->j.again = cpu->j.cold = false;
 	cpu->j.shadow = 0;
 	cpu_update_step(cpu);
 	for (;;) {
@@ -508,13 +504,22 @@ void jit_loop(struct sil_cpu *cpu)
 			jit_flush(cpu);
 			continue;
 		}
-		if (unlikely(c->mode != ISA_LONG64)) {
-			interp_until_long(cpu);
+		if (unlikely(jit_mode(c) != cpu->j.mode)) {
+			cpu->j.mode = jit_mode(c);
+			cpu->j.xgen = 0;
+		}
+		if (unlikely(cpu->j.mode == JIT_MODE_NONE)) {
+			interp_until_jit(cpu);
+			continue;
+		}
+		if (cpu->j.cold) {
+			cpu->j.cold = false;
+			interp_pass(cpu, BLOCK_MAX_INSNS);
 			continue;
 		}
 		if (unlikely(cpu->j.step)) {
 			cpu->j.step = false;
-			interp_step(cpu);
+			interp_pass(cpu, 1);
 			continue;
 		}
 		__atomic_store_n(&cpu->j.busy, true, __ATOMIC_SEQ_CST);
@@ -523,6 +528,8 @@ void jit_loop(struct sil_cpu *cpu)
 			sched_yield();
 			continue;
 		}
+		if (cpu->j.recheck)
+			jit_recheck(cpu);
 		code = next(cpu);
 		if (code != exit)
 			enter(code);
@@ -530,7 +537,6 @@ void jit_loop(struct sil_cpu *cpu)
 }
 
 #else
-void jit_caught(struct guard *g, void *ucontext) {}
 void jit_cpu_enter(struct sil_cpu *cpu) {}
 void jit_cpu_leave(struct sil_cpu *cpu) {}
 

@@ -113,7 +113,12 @@ bool tr_simd(struct tr *t, unsigned attr)
 		t->p += i->len;
 		return true;
 	}
-	enc_parse(i, &e);
+	enc_parse(t, &e);
+	/* 32-bit code: W is ignored where it would make a general register 64 bits wide, and so is
+	 * the upper bit of a register in an immediate. */
+	if (t->word == 4 && e.vex &&
+	    ((e.rex & 8 && !(i->flags & ISA_F_MXCSR)) || gpr || e.map == 3))
+		return false;
 	if (!i->modrm_off || (mem && e.modrm >> 6 == 3))
 		return false;
 	if (fn == exec_simd_mov) {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Ways in and out of translated code. */
 #include "silicon/jit/emit.h"
+#include "silicon/jit/lean.h"
+#include "silicon/paging/tlb.h"
 
 _Static_assert(sizeof(struct jit_frame) % 16 == 8, "calls from translated code are aligned");
 
@@ -283,6 +285,148 @@ static void stub_jump(u8 **p, const void *fn, bool host_flags)
 	go(p);
 }
 
+/* What C may change of general registers, but for the scratch ones. */
+static const u8 callers[] = {RAX, RCX, RDX, RSI, RDI, 8, 9, 10, 11};
+
+/* T1 = address -> T0 = address, T1 = host address. Returns the jump that is taken if C knows none.
+ */
+static u8 *call_refill(u8 **p, const void *fn)
+{
+	unsigned k;
+
+	for (k = 0; k < ARRAY_SIZE(callers); k++)
+		emit_push(p, callers[k]);
+	emit_gs_load(p, RDI, GS_OF(j.self));
+	emit_mov_rr(p, RSI, T1);
+	emit_mov_imm64(p, RAX, (u64)fn);
+	EMIT(p, 0xff, 0xd0);
+	emit_mov_rr(p, T0, T1);
+	emit_mov_rr(p, T1, RAX);
+	while (k--)
+		emit_pop(p, callers[k]);
+	EMIT(p, 0x4d, 0x85, 0xff); /* test r15, r15 */
+	return emit_jcc(p, COND_E);
+}
+
+static void stub_tlb(u8 **p, const void *fn, u32 set)
+{
+	u8 *crosses, *none;
+
+	EMIT(p, 0x49, 0x81, 0xff); /* cmp r15, PAGE_SIZE: the page is there */
+	put32(p, PAGE_SIZE);
+	crosses = emit_jcc(p, COND_B);
+	EMIT(p, 0x4d, 0x2b, 0xbe); /* sub r15, [r14 + set]: the address again */
+	put32(p, set);
+	none = call_refill(p, fn);
+	EMIT(p, 0x41, 0x81, 0xe6); /* and r14d, PAGE_SIZE - 1 */
+	put32(p, PAGE_SIZE - 1);
+	EMIT(p, 0xc3);
+	fix_rel32(crosses, *p);
+	fix_rel32(none, *p);
+	EMIT(p, 0x49, 0xc7, 0xc6, 0xff, 0xff, 0xff, 0xff, 0xc3); /* mov r14, -1; ret */
+}
+
+static void near_used(u8 **p, bool w, unsigned slot)
+{
+	EMIT(p, 0x65, 0x81, 0x0c, 0x25); /* or dword gs:[near_used], bit */
+	put32(p, GS_OF(j.near_used) + 4 * w);
+	put32(p, 1u << slot);
+}
+
+/* The same for the page last used through a register, and its entry. */
+static void stub_near(u8 **p, const void *fn, u32 set, unsigned slot)
+{
+	u32 near = GS_OF(j.near) + (slot + (set ? JIT_NEAR : 0)) * (u32)sizeof(struct isa_tlbe);
+	u8 *crosses, *none, *miss;
+
+	EMIT(p, 0x49, 0x81, 0xff); /* cmp r15, PAGE_SIZE */
+	put32(p, PAGE_SIZE);
+	crosses = emit_jcc(p, COND_B);
+	emit_gs(p, OP_SUB_R_RM, T1, near, true);
+	/* rorx r14d, r15d, 8; and r14d, an entry's offset */
+	EMIT(p, 0xc4, 0x43, 0x7b, 0xf0, 0xf7, 0x08, 0x41, 0x81, 0xe6);
+	put32(p, (ISA_TLB_SIZE - 1) * sizeof(struct isa_tlbe));
+	emit_gs(p, OP_ADD_R_RM, T0, GS_OF(c.tlb), true);
+	emit_push(p, RAX);
+	EMIT(p, 0x49, 0x8b, 0x86); /* mov rax, [r14 + set] */
+	put32(p, set);
+	EMIT(p, 0x49, 0x01, 0xc7, 0x49, 0x81, 0xff); /* add r15, rax; cmp r15, PAGE_SIZE */
+	put32(p, PAGE_SIZE);
+	miss = emit_jcc(p, COND_AE);
+	emit_gs_store(p, RAX, near);
+	EMIT(p, 0x49, 0x8b, 0x86); /* mov rax, [r14 + set + 8] */
+	put32(p, set + 8);
+	emit_gs_store(p, RAX, near + 8);
+	near_used(p, set != 0, slot);
+	emit_mov_rr(p, T0, T1);
+	EMIT(p, 0x49, 0x01, 0xc7); /* add r15, rax */
+	emit_pop(p, RAX);
+	EMIT(p, 0xc3);
+	fix_rel32(miss, *p);
+	EMIT(p, 0x49, 0x29, 0xc7); /* sub r15, rax */
+	emit_pop(p, RAX);
+	none = call_refill(p, fn);
+	/* -page of r14 and page of r15 into the entry; r14 the offset */
+	emit_push(p, RAX);
+	EMIT(p, 0x4c, 0x89, 0xf8, 0x48, 0x25, 0x00, 0xf0, 0xff,
+	     0xff); /* mov rax, r15; and rax, -4096 */
+	emit_gs_store(p, RAX, near + 8);
+	EMIT(p, 0x4c, 0x89, 0xf0, 0x48, 0x25, 0x00, 0xf0, 0xff, 0xff, 0x48, 0xf7, 0xd8);
+	emit_gs_store(p, RAX, near);
+	near_used(p, set != 0, slot);
+	emit_pop(p, RAX);
+	EMIT(p, 0x41, 0x81, 0xe6); /* and r14d, PAGE_SIZE - 1 */
+	put32(p, PAGE_SIZE - 1);
+	EMIT(p, 0xc3);
+	fix_rel32(crosses, *p);
+	fix_rel32(none, *p);
+	EMIT(p, 0x49, 0xc7, 0xc6, 0xff, 0xff, 0xff, 0xff, 0xc3); /* mov r14, -1; ret */
+}
+
+/*
+ * lean.c's function for the instruction in R14. All general registers are stored, so that a fault
+ * of the host in it finds them (jit_caught); those that C may change are loaded again.
+ */
+static void stub_lean(u8 **p, const void *fn, bool called, const u8 *end)
+{
+	unsigned k, g;
+	u8 *declined;
+
+	for (g = 0; g < 16; g++)
+		if (host_of(g) != NO_HOST)
+			emit_gs_store(p, host_of(g), GS_GPR(g));
+	emit_gs_store(p, T0, GS_OF(j.lean));
+	if (called)
+		EMIT(p, 0x48, 0x83, 0xec, 0x08);
+	emit_mov_rr(p, RDX, T1);
+	call_c(p, fn);
+	if (called)
+		EMIT(p, 0x48, 0x83, 0xc4, 0x08);
+	emit_mov_rr(p, T1, RAX);
+	EMIT(p, 0x31, 0xc0); /* xor eax, eax */
+	emit_gs_store(p, RAX, GS_OF(j.lean));
+	for (k = 0; k < ARRAY_SIZE(callers); k++)
+		emit_gs_load(p, callers[k], GS_GPR(callers[k]));
+	emit_gs_load(p, HOST_SP, GS_GPR(RSP));
+	EMIT(p, 0x4d, 0x85, 0xff); /* test r15, r15 */
+	declined = emit_jcc(p, COND_E);
+	if (called)
+		put8(p, 0xc3);
+	else
+		EMIT(p, 0x41, 0xff, 0xe7); /* jmp r15 */
+	fix_rel32(declined, *p);
+	if (called)
+		EMIT(p, 0x48, 0x83, 0xc4, 0x08);
+	emit_jmp(p, end);
+}
+
+static jit_lean_fn *const lean_fns[LEAN_N] = {
+	[LEAN_SYSCALL] = lean_syscall, [LEAN_SYSRET] = lean_sysret, [LEAN_IRET] = lean_iret,
+	[LEAN_INT] = lean_int,	       [LEAN_INVLPG] = lean_invlpg, [LEAN_CR3] = lean_cr3,
+	[LEAN_PAUSE] = lean_pause,     [LEAN_STAC] = lean_stac,	    [LEAN_CLAC] = lean_clac,
+	[LEAN_POPF] = lean_popf,       [LEAN_VMX] = lean_vmx,
+};
+
 void jit_make_stubs(struct jit *j)
 {
 	u8 *p = j->rw + 64; /* offset 0 stands for nothing */
@@ -304,8 +448,23 @@ void jit_make_stubs(struct jit *j)
 		case STUB_LINK_MEM: stub_jump(&p, jit_link, false); break;
 		case STUB_GOTO_HOST: stub_jump(&p, jit_goto, true); break;
 		case STUB_GOTO_MEM: stub_jump(&p, jit_goto, false); break;
+		case STUB_RESUME: stub_jump(&p, jit_resume, false); break;
+		case STUB_TLB_R: stub_tlb(&p, tlb_refill_r, 0); break;
+		case STUB_TLB_W: stub_tlb(&p, tlb_refill_w, offsetof(struct isa_tlb, w)); break;
 		default: break;
 		}
+	}
+	for (s = 0; s < 2 * JIT_NEAR; s++) {
+		bool w = s >= JIT_NEAR;
+		p = j->rw + align_up((u64)(p - j->rw), 64);
+		j->near_stub[w][s % JIT_NEAR] = (u32)(p - j->rw);
+		stub_near(&p, w ? tlb_refill_w : tlb_refill_r, w ? offsetof(struct isa_tlb, w) : 0,
+			  s % JIT_NEAR);
+	}
+	for (s = 0; s < LEAN_N; s++) {
+		p = j->rw + align_up((u64)(p - j->rw), 64);
+		j->lean_stub[s] = (u32)(p - j->rw);
+		stub_lean(&p, lean_fns[s], s >= LEAN_CALLED, j->rw + j->stub[STUB_END]);
 	}
 	j->first = j->used = (u32)align_up((u64)(p - j->rw), 64);
 }

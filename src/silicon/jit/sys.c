@@ -7,7 +7,7 @@
 #include "silicon/jit/tr.h"
 
 /* cmp byte gs:[cpl], 0; jne to the handler. EFLAGS may be clobbered. */
-static void need_cpl0(struct tr *t)
+void tr_need_cpl0(struct tr *t)
 {
 	EMIT(&t->p, 0x65, 0x80, 0x3c, 0x25);
 	put32(&t->p, GS_OF(c.cpl));
@@ -18,7 +18,7 @@ static void need_cpl0(struct tr *t)
 bool tr_swapgs(struct tr *t, unsigned attr)
 {
 	tr_spill_flags(t);
-	need_cpl0(t);
+	tr_need_cpl0(t);
 	emit_gs_load(&t->p, T0, GS_SEGBASE(GS));
 	emit_gs_load(&t->p, T1, GS_OF(c.r.kernel_gs_base));
 	emit_gs_store(&t->p, T0, GS_OF(c.r.kernel_gs_base));
@@ -29,24 +29,17 @@ bool tr_swapgs(struct tr *t, unsigned attr)
 bool tr_cli(struct tr *t, unsigned attr)
 {
 	tr_spill_flags(t);
-	need_cpl0(t);
+	tr_need_cpl0(t);
 	EMIT(&t->p, 0x65, 0x81, 0x24, 0x25); /* and dword gs:[rflags], ~IF */
 	put32(&t->p, GS_OF(c.s.rflags));
 	put32(&t->p, ~(u32)X86_IF);
 	return true;
 }
 
-/* Can the instruction behind have the shadow of this one: is it translated, and will it leave the
- * block only by its handler? */
+/* Is the instruction behind in the block, so that it can have the shadow of this one? */
 static bool shadow_fits(const struct tr *t)
 {
-	const struct isa_insn *next = &t->pre[t->index + 1];
-	tr_fn *fn;
-
-	if (t->index + 1 >= t->npre)
-		return false;
-	fn = tr_fn_of(next);
-	return fn && tr_usable(t, next) && !tr_branches(fn) && !(tr_attr_of(next) & SYS_OK);
+	return t->index + 1 < t->npre && t->pre[t->index + 1].op != ISA_OP_STI;
 }
 
 /*
@@ -60,7 +53,7 @@ bool tr_sti(struct tr *t, unsigned attr)
 	if (!shadow_fits(t))
 		return false;
 	tr_spill_flags(t);
-	need_cpl0(t);
+	tr_need_cpl0(t);
 	EMIT(&t->p, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[attention], 0 */
 	put32(&t->p, GS_OF(attention));
 	put8(&t->p, 0);
@@ -80,25 +73,190 @@ bool tr_sti(struct tr *t, unsigned attr)
 	return true;
 }
 
+static void no_shadow(struct tr *t)
+{
+	EMIT(&t->p, 0x65, 0xc6, 0x04, 0x25); /* mov byte gs:[shadow], 0 */
+	put32(&t->p, GS_OF(j.shadow));
+	put8(&t->p, 0);
+}
+
 /* After every instruction. */
 void tr_shadow_end(struct tr *t)
 {
 	if (!t->shadow || --t->shadow || t->done)
 		return;
-	EMIT(&t->p, 0x65, 0xc6, 0x04, 0x25); /* mov byte gs:[shadow], 0 */
-	put32(&t->p, GS_OF(j.shadow));
-	put8(&t->p, 0);
+	no_shadow(t);
 }
+
+void tr_shadow_over(struct tr *t)
+{
+	if (t->shadow)
+		no_shadow(t);
+}
+
+/* ---- What lean.c runs ---- */
+
+static void lean_jump(struct tr *t, enum jit_lean k)
+{
+	emit_mov_imm64(&t->p, T0, (u64)tr_insn(t));
+	emit_jmp(&t->p, t->j->rw + t->j->lean_stub[k]);
+	t->done = true;
+}
+
+static void lean_call(struct tr *t, enum jit_lean k)
+{
+	emit_mov_imm64(&t->p, T0, (u64)tr_insn(t));
+	emit_call(&t->p, t->j->rw + t->j->lean_stub[k]);
+	/* Accesses may be allowed no longer. */
+	tr_groups_end(t);
+}
+
+/* T1 = host address of @size bytes at RSP. Flags are in memory. */
+static void on_stack(struct tr *t, unsigned size)
+{
+	emit_mov_rr(&t->p, T1, HOST_SP);
+	t->slot = RSP;
+	tr_access(t, size, false, COLD_END);
+}
+
+bool tr_syscall(struct tr *t, unsigned attr)
+{
+	if (t->word != 8)
+		return false;
+	tr_x87_flush(t);
+	tr_store_flags(t);
+	lean_jump(t, LEAN_SYSCALL);
+	return true;
+}
+
+bool tr_sysret(struct tr *t, unsigned attr)
+{
+	if (t->word != 8 || t->i->opsize != 8)
+		return false;
+	tr_x87_flush(t);
+	tr_store_flags(t);
+	lean_jump(t, LEAN_SYSRET);
+	return true;
+}
+
+bool tr_int(struct tr *t, unsigned attr)
+{
+	if (t->word != 8)
+		return false;
+	tr_x87_flush(t);
+	tr_store_flags(t);
+	lean_jump(t, LEAN_INT);
+	return true;
+}
+
+bool tr_invlpg(struct tr *t, unsigned attr)
+{
+	if (t->word != 8)
+		return false;
+	tr_store_flags(t);
+	if (!tr_ea(t))
+		return false;
+	tr_x87_flush(t);
+	lean_jump(t, LEAN_INVLPG);
+	return true;
+}
+
+bool tr_to_cr3(struct tr *t)
+{
+	unsigned h;
+
+	tr_x87_flush(t);
+	tr_store_flags(t);
+	h = tr_reg(t, t->i->o[1].reg, T1);
+	if (h != T1)
+		emit_mov_rr(&t->p, T1, h);
+	lean_jump(t, LEAN_CR3);
+	return true;
+}
+
+/* Then the host's own. */
+bool tr_pause(struct tr *t, unsigned attr)
+{
+	u8 *over;
+
+	tr_spill_flags(t);
+	EMIT(&t->p, 0x65, 0xf6, 0x04, 0x25); /* test byte gs:[untrapped], PAUSE */
+	put32(&t->p, GS_OF(untrapped));
+	put8(&t->p, UNTRAPPED_PAUSE);
+	over = emit_jcc(&t->p, COND_NE);
+	lean_call(t, LEAN_PAUSE);
+	fix_rel32(over, t->p);
+	EMIT(&t->p, 0xf3, 0x90);
+	return true;
+}
+
+/* SVM can intercept IRET and POPF. */
+bool tr_iret(struct tr *t, unsigned attr)
+{
+	if (t->word != 8 || t->i->opsize != 8 || t->cpu->m->virt->vendor != SIL_INTEL)
+		return false;
+	tr_x87_flush(t);
+	tr_store_flags(t);
+	on_stack(t, 40);
+	lean_jump(t, LEAN_IRET);
+	return true;
+}
+
+bool tr_popf(struct tr *t, unsigned attr)
+{
+	if (t->word != 8 || t->i->opsize != 8 || t->cpu->m->virt->vendor != SIL_INTEL)
+		return false;
+	tr_store_flags(t);
+	on_stack(t, 8);
+	lean_call(t, LEAN_POPF);
+	t->rec = 0;
+	t->fresh = false;
+	return true;
+}
+
+bool tr_ac(struct tr *t, unsigned attr)
+{
+	if (t->word != 8)
+		return false;
+	tr_spill_flags(t);
+	lean_call(t, t->i->op == ISA_OP_STAC ? LEAN_STAC : LEAN_CLAC);
+	return true;
+}
+
+static bool kept(const struct isa_opnd *o)
+{
+	return o->kind == OK_GPR && o->reg != RSP && host_of(o->reg) != NO_HOST;
+}
+
+/* VMREAD and VMWRITE between registers, through a shadow VMCS if there is one. */
+bool tr_vmx(struct tr *t, unsigned attr)
+{
+	const struct isa_insn *i = t->i;
+
+	if (t->word != 8 || t->cpu->m->virt->vendor != SIL_INTEL || !kept(&i->o[0]) ||
+	    !kept(&i->o[1]))
+		return false;
+	tr_store_flags(t);
+	lean_call(t, LEAN_VMX);
+	if (i->op == ISA_OP_VMREAD)
+		emit_gs_load(&t->p, host_of(i->o[0].reg), GS_GPR(i->o[0].reg));
+	t->rec = 0;
+	t->fresh = false;
+	return true;
+}
+
+/* ---- Others ---- */
 
 /* SVM can intercept it. */
 bool tr_pushf(struct tr *t, unsigned attr)
 {
 	struct cold *c;
 
-	if (t->i->opsize != 8 || t->cpu->m->virt->vendor != SIL_INTEL)
+	if (t->i->opsize != 8 || t->word != 8 || t->cpu->m->virt->vendor != SIL_INTEL)
 		return false;
 	tr_store_flags(t);
 	emit_lea(&t->p, T1, HOST_SP, -8);
+	t->slot = RSP;
 	c = tr_access(t, 8, true, COLD_SLOW);
 	emit_sp(&t->p, OP_MOV_RM_R, RAX, FR_OF(tmp[0]));
 	EMIT(&t->p, 0x65, 0x0f, 0xb7, 0x04, 0x25); /* movzx eax, word gs:[fl] */
@@ -117,26 +275,14 @@ bool tr_pushf(struct tr *t, unsigned attr)
 	return true;
 }
 
-/* MOV from a segment register to a general one. */
-bool tr_mov_segrd(struct tr *t, unsigned attr)
+bool tr_df(struct tr *t, unsigned attr)
 {
-	const struct isa_insn *i = t->i;
-	unsigned g = i->o[0].reg, h = host_of(g);
-
-	if (i->o[0].kind != OK_GPR || i->o[0].size < 4 || i->o[1].kind != OK_SEG)
-		return false;
-	if (h == NO_HOST)
-		h = T0;
-	put8(&t->p, 0x65); /* movzx h, word gs:[selector] */
-	if (h > 7)
-		put8(&t->p, 0x44);
-	EMIT(&t->p, 0x0f, 0xb7);
-	put8(&t->p, 0x04 | (h & 7) << 3);
+	tr_spill_flags(t);
+	EMIT(&t->p, 0x65, 0x81); /* or, and dword gs:[rflags] */
+	put8(&t->p, t->i->op == ISA_OP_STD ? 0x0c : 0x24);
 	put8(&t->p, 0x25);
-	put32(&t->p, GS_SEGBASE(i->o[1].reg) - (u32)offsetof(struct isa_seg, base) +
-			     (u32)offsetof(struct isa_seg, sel));
-	if (host_of(g) == NO_HOST)
-		emit_sp(&t->p, OP_MOV_RM_R, h, FR_GPR(g));
+	put32(&t->p, GS_OF(c.s.rflags));
+	put32(&t->p, t->i->op == ISA_OP_STD ? (u32)X86_DF : ~(u32)X86_DF);
 	return true;
 }
 

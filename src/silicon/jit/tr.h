@@ -11,7 +11,17 @@
 /* Host code of the largest block, and of one instruction with its cold code. */
 #define JIT_CODE_MAX (64u << 10)
 
-enum jit_attr { F_W = 1, F_R = 2, F_RW = 3, M_R = 4, D_W = 8, D_2 = 16, D_NONE = 32, SYS_OK = 64 };
+enum jit_attr {
+	F_W = 1,
+	F_R = 2,
+	F_RW = 3,
+	M_R = 4,
+	D_W = 8,
+	D_2 = 16,
+	D_NONE = 32,
+	SYS_OK = 64,
+	SYS_END = 128
+};
 
 /* Where the guest's status flags are at this point of the code. */
 enum fl {
@@ -63,6 +73,12 @@ struct cold {
 	u8 *site;   /* its 32-bit displacement jumps here */
 	u8 *back;   /* SLOW: where it goes on */
 	void *arg;  /* jit_insn or jit_link */
+	/* The jump was a look at the first level of the TLB: where it goes on if the second level
+	 * has the translation, with T1 the host address. NULL: it was something else. */
+	u8 *hit;
+	u16 size;
+	bool write;
+	u8 slot;
 };
 
 struct group {
@@ -76,6 +92,15 @@ struct group {
 };
 #define TR_GROUPS 4
 
+/* What a group may have: an access at a register and a constant. */
+struct acc {
+	u8 base; /* guest register or ISA_REG_RIP */
+	u8 size; /* 0: it is none */
+	bool write;
+	bool known;
+	s64 disp; /* RIP: in the page */
+};
+
 struct tr {
 	u8 *p;
 	struct jit *j;
@@ -88,6 +113,7 @@ struct tr {
 	unsigned vec;	   /* VEC_* that are known to be there */
 	unsigned x87;	   /* see struct jit_insn */
 	unsigned shadow;   /* instructions until STI's shadow ends: this and the next */
+	unsigned word;	   /* bytes of an address, a stack slot and RIP: 8; 4 in 32-bit code */
 	unsigned start;	   /* offset of the block in its page */
 	unsigned off, end; /* of the instruction and of the next */
 	unsigned index;	   /* instructions before it */
@@ -96,11 +122,16 @@ struct tr {
 	/* The instructions from here on, as far as they are likely to be in the block. */
 	struct isa_insn pre[JIT_BLOCK_INSNS];
 	u16 pre_off[JIT_BLOCK_INSNS + 1];
+	struct acc acc[JIT_BLOCK_INSNS]; /* acc_at */
+	u32 writes[JIT_BLOCK_INSNS];	 /* tr_writes_at; ~0: not asked yet */
 	unsigned npre;
-	struct jit_insn *ji; /* of the instruction, once made */
-	bool done;	     /* the block has ended */
-	bool plain;	     /* no groups */
-	bool grouped;	     /* T1 is a host address already: for tr_access */
+	bool user;		       /* CPL was 3 when it was translated: no more than a hint */
+	bool in_loop[JIT_BLOCK_INSNS]; /* a jump of the block leads back to it, or before it */
+	struct jit_insn *ji;	       /* of the instruction, once made */
+	bool done;		       /* the block has ended */
+	bool plain;		       /* no groups */
+	unsigned slot;		       /* of T1's address, JIT_NEAR_*: for tr_access */
+	bool grouped;		       /* T1 is a host address already: for tr_access */
 	struct group group[TR_GROUPS];
 	unsigned next_group;
 	unsigned t1; /* T1 holds the address of group[t1 - 1] still; 0: of none */
@@ -125,7 +156,7 @@ struct enc {
 	const u8 *imm;
 	unsigned nimm;
 };
-void enc_parse(const struct isa_insn *i, struct enc *e);
+void enc_parse(const struct tr *t, struct enc *e); /* of t->i */
 
 /* ---- Flags ---- */
 void tr_need_flags(struct tr *t);  /* they will be in EFLAGS */
@@ -166,31 +197,47 @@ void tr_groups_end(struct tr *t);
 tr_fn *tr_fn_of(const struct isa_insn *i);
 unsigned tr_attr_of(const struct isa_insn *i);
 bool tr_usable(const struct tr *t, const struct isa_insn *i);
-/* Guest registers that @i may change; more is safe. */
-unsigned tr_writes(const struct isa_insn *i);
+/* Guest registers that instruction @k of the block may change; more is safe. */
+unsigned tr_writes_at(struct tr *t, unsigned k);
 bool tr_ea_offset(struct tr *t, unsigned dst);
-/* The jump at @site leads to a plain block that begins with this instruction. */
-void tr_leave_plain(struct tr *t, u8 *site);
+/* A jump to a plain block that begins with this instruction. */
+struct jit_link *tr_plain_link(struct tr *t);
 /* A spilled register into @scratch, or the host register it lives in. */
 unsigned tr_reg(struct tr *t, unsigned guest, unsigned scratch);
+/* The scratch register back in which a spilled guest register was. */
+void tr_write_back(struct tr *t, unsigned guest, unsigned host);
 /* Counts the instructions of the block up to and including this one, without touching flags. */
 void tr_count(struct tr *t, unsigned n);
 
 /* jump.c */
 tr_fn tr_jcc, tr_jmp, tr_call, tr_ret;
 void tr_fallthrough(struct tr *t);
+void tr_cross(struct tr *t, const struct jit_cross *x); /* before its instruction */
 void tr_edge_cold(struct tr *t, struct cold *c);
 /* insn.c */
 tr_fn tr_copy, tr_plain, tr_nothing, tr_mov, tr_lea, tr_shift, tr_bit, tr_bswap, tr_xchg, tr_div,
-	tr_push, tr_pop, tr_leave, tr_vex;
+	tr_vex;
+/* stack.c */
+tr_fn tr_push, tr_pop, tr_leave;
+/* string.c */
+tr_fn tr_stos, tr_movs;
 /* simd.c */
 tr_fn tr_simd;
 /* The registers that @bit of VEC_* stands for are the guest's from here on. */
 void tr_need_vec(struct tr *t, unsigned bit);
 /* sys.c */
-tr_fn tr_swapgs, tr_cli, tr_sti, tr_pushf, tr_mov_segrd, tr_cmpxchg16b;
+tr_fn tr_swapgs, tr_cli, tr_sti, tr_pushf, tr_popf, tr_ac, tr_vmx, tr_syscall, tr_sysret, tr_iret,
+	tr_df, tr_cmpxchg16b, tr_int, tr_invlpg, tr_pause;
+/* MOV to CR3. */
+bool tr_to_cr3(struct tr *t);
 void tr_shadow_end(struct tr *t);
+/* A branch that can no longer fault. Leaves the flags alone. */
+void tr_shadow_over(struct tr *t);
 bool tr_branches(tr_fn *fn);
+/* sysreg.c */
+tr_fn tr_rdtsc, tr_mov_cr, tr_rdpkru, tr_read_base, tr_write_base, tr_mov_segrd;
+/* Goes to the handler unless CPL is 0. EFLAGS may be clobbered. */
+void tr_need_cpl0(struct tr *t);
 /* x87.c */
 tr_fn tr_x87, tr_x87_control, tr_x87_nothing, tr_fninit, tr_fldcw, tr_emms;
 void tr_x87_flush(struct tr *t);

@@ -3,6 +3,7 @@
 #include "silicon/jit/tr.h"
 
 #include "base/log.h"
+#include "silicon/interp/interp.h"
 
 static const struct {
 	tr_fn *fn;
@@ -89,14 +90,16 @@ static bool silent(const struct isa_insn *i)
 }
 
 /*
- * What the host's MUL leaves alone would be whatever the host's flags last were. That the manual
- * allows; a run that repeats exactly, on either engine, wants the guest's own.
+ * What the host's MUL or TZCNT leaves alone would be whatever the host's flags last were. That the
+ * manual allows; a run that repeats exactly, on either engine, wants the guest's own.
  */
 static unsigned attr_of(const struct tr *t, const struct isa_insn *i)
 {
 	unsigned attr = rows[i->op].attr;
 
-	if ((i->op == ISA_OP_MUL || i->op == ISA_OP_IMUL) && t->cpu->m->cfg.exact_stops)
+	if ((i->op == ISA_OP_MUL || i->op == ISA_OP_IMUL || i->op == ISA_OP_TZCNT ||
+	     i->op == ISA_OP_LZCNT) &&
+	    t->cpu->m->cfg.exact_stops)
 		attr |= F_R;
 	return attr;
 }
@@ -137,7 +140,7 @@ unsigned tr_attr_of(const struct isa_insn *i)
 	return rows[i->op].attr;
 }
 
-unsigned tr_writes(const struct isa_insn *i)
+static unsigned writes(const struct isa_insn *i)
 {
 	tr_fn *fn = tr_fn_of(i);
 	unsigned k, m = 0, all = 0;
@@ -157,7 +160,18 @@ unsigned tr_writes(const struct isa_insn *i)
 	case ISA_OP_PUSHFQ: return 1u << RSP;
 	case ISA_OP_CLI:
 	case ISA_OP_STI:
+	case ISA_OP_STAC:
+	case ISA_OP_CLAC:
+	case ISA_OP_CLD:
+	case ISA_OP_PAUSE:
+	case ISA_OP_WRFSBASE:
+	case ISA_OP_WRGSBASE:
+	case ISA_OP_VMWRITE:
 	case ISA_OP_SWAPGS: return 0;
+	case ISA_OP_RDFSBASE:
+	case ISA_OP_RDGSBASE:
+	case ISA_OP_VMREAD: return m;
+	case ISA_OP_POPFQ: return 1u << RSP;
 	case ISA_OP_MOV_SEGRD: return m;
 	case ISA_OP_POP: return m | 1u << RSP;
 	case ISA_OP_LEAVE: return 1u << RSP | 1u << RBP;
@@ -177,6 +191,13 @@ unsigned tr_writes(const struct isa_insn *i)
 	    i->op != ISA_OP_CMPXCHG && i->op != ISA_OP_CMPXCHG8B)
 		return m;
 	return all | 1u << RAX | 1u << RDX | 1u << RCX;
+}
+
+unsigned tr_writes_at(struct tr *t, unsigned k)
+{
+	if (t->writes[k] == ~0u)
+		t->writes[k] = writes(&t->pre[k]);
+	return t->writes[k];
 }
 
 /* A register that the recipe needs is about to change: the flags must be somewhere else. */
@@ -287,7 +308,8 @@ static void end_with_handler(struct tr *t)
 
 bool tr_usable(const struct tr *t, const struct isa_insn *i)
 {
-	if ((i->flags & (ISA_F_CPL0 | ISA_F_SYS | ISA_F_STR)) && !(rows[i->op].attr & SYS_OK))
+	if ((i->flags & (ISA_F_CPL0 | ISA_F_SYS | ISA_F_STR)) &&
+	    !(rows[i->op].attr & (SYS_OK | SYS_END)))
 		return false;
 	return isa_has(&t->cpu->c, isa_rows[i->op].feat);
 }
@@ -326,7 +348,7 @@ static void one(struct tr *t)
 		p = t->p;
 	}
 	if (fn && tr_usable(t, i)) {
-		mask = tr_writes(i);
+		mask = tr_writes_at(t, t->index);
 		kill(t, i, mask, attr);
 		if (fn(t, attr)) {
 			if ((attr & F_RW) == F_R && (mask & rec_regs(t->rec)))
@@ -362,6 +384,14 @@ static void cold(struct tr *t, struct cold *c)
 	enum jit_stub stub;
 
 	fix_rel32(c->site, t->p);
+	if (c->hit) {
+		emit_call(&t->p, j->rw + (c->slot == JIT_NEAR_NONE
+						  ? j->stub[c->write ? STUB_TLB_W : STUB_TLB_R]
+						  : j->near_stub[c->write][c->slot]));
+		EMIT(&t->p, 0x49, 0x81, 0xfe); /* cmp r14, PAGE_SIZE - size */
+		put32(&t->p, PAGE_SIZE - c->size);
+		fix_rel32(emit_jcc(&t->p, COND_BE), c->hit);
+	}
 	switch (c->kind) {
 	case COLD_SLOW:
 		emit_mov_imm64(&t->p, T0, (u64)c->arg);
@@ -420,8 +450,10 @@ static void predecode(struct tr *t, const u8 *src, unsigned off, unsigned avail)
 		struct isa_insn *i = &t->pre[t->npre];
 
 		t->pre_off[t->npre] = (u16)(off + at);
-		if (isa_decode(src + off + at, MIN(avail - at, 15u), ISA_LONG64, i) !=
-		    ISA_DECODE_OK)
+		t->acc[t->npre].known = false;
+		t->writes[t->npre] = ~0u;
+		if (isa_decode_form(t->cpu->interp->forms, src + off + at, MIN(avail - at, 15u),
+				    t->word == 8 ? ISA_LONG64 : ISA_PROT32, i) != ISA_DECODE_OK)
 			break;
 		at += i->len;
 		if ((i->flags & ISA_F_END) && rows[i->op].fn != tr_jcc &&
@@ -433,12 +465,30 @@ static void predecode(struct tr *t, const u8 *src, unsigned off, unsigned avail)
 	t->pre_off[t->npre] = (u16)(off + at);
 }
 
+static void find_loops(struct tr *t)
+{
+	unsigned k, m;
+
+	memset(t->in_loop, 0, sizeof(t->in_loop));
+	for (k = 0; k < t->npre; k++) {
+		const struct isa_insn *i = &t->pre[k];
+		tr_fn *fn = rows[i->op].fn;
+		s64 target = (s64)t->pre_off[k] + i->len + (s64)i->imm;
+
+		if ((fn != tr_jcc && fn != tr_jmp) || i->o[0].kind != OK_IMM || target < 0)
+			continue;
+		for (m = k + 1; m-- && (s64)t->pre_off[m] >= target;)
+			t->in_loop[m] = true;
+	}
+}
+
 struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off, unsigned avail,
-				u64 rec, bool plain)
+				u64 rec, bool plain, const struct jit_cross *x)
 {
 	struct jit *j = cpu->m->jit;
 	struct tr *t, tr;
 	unsigned at = 0, k;
+	size_t arena_used = j->arena_used;
 
 	t = &tr;
 	if (j->used + JIT_CODE_MAX > j->size) {
@@ -452,21 +502,28 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	t->rec = rec;
 	t->fresh = rec != 0;
 	t->looked = false;
-	t->plain = plain;
+	t->plain = plain || x;
 	t->grouped = false;
 	t->next_group = 0;
 	t->t1 = 0;
 	memset(t->group, 0, sizeof(t->group));
+	t->word = cpu->j.mode == JIT_MODE_64 ? 8 : 4;
 	t->start = off;
 	t->vec = t->x87 = t->shadow = 0;
 	t->index = t->ncold = t->nat = 0;
 	t->done = t->oom = false;
 	t->body = t->p;
+	j->arena_used = align_up(j->arena_used, 64);
 	t->b = jit_alloc(j, sizeof(*t->b));
 	if (!t->b)
 		return NULL;
+	memset(t->b, 0, sizeof(*t->b));
 	t->b->code = j->used;
 	predecode(t, src, off, avail);
+	find_loops(t);
+	t->user = cpu->c.cpl == 3;
+	if (x && t->npre)
+		tr_cross(t, x);
 	for (k = 0; k < t->npre && !t->done && !t->oom; k++) {
 		t->i = &t->pre[k];
 		t->off = t->pre_off[k];
@@ -479,7 +536,11 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	/* What handlers need of native.c they get again (struct jit_insn has a copy). */
 	for (k = 0; k < t->npre; k++)
 		isa_insn_release(&t->pre[k]);
-	if (!t->index || t->oom)
+	if (!t->index) { /* nothing refers to it */
+		j->arena_used = arena_used;
+		return NULL;
+	}
+	if (t->oom)
 		return NULL;
 	if (!t->done) {
 		tr_x87_flush(t);
@@ -494,9 +555,11 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	memcpy(t->b->at, t->at, t->nat * sizeof(*t->at));
 	t->b->rec = t->looked ? rec : 0;
 	t->b->plain = plain;
+	t->b->mode = (u8)(cpu->j.mode | (x ? JIT_CROSS : 0));
+	t->b->hva2 = x ? x->host2 : 0;
 	t->b->blind = rec ? !t->looked : t->entry == FL_ANY;
 	t->b->njit = (u16)t->nat;
-	t->b->nbytes = (u16)at;
+	t->b->nbytes = (u16)(x ? x->first : at);
 	t->b->ninsns = (u16)t->index;
 	t->b->code_end = (u32)(t->p - j->rw);
 	BUG_ON(t->b->code_end - t->b->code > JIT_CODE_MAX);

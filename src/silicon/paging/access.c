@@ -96,6 +96,17 @@ void op_mem_read(struct isa_cpu *c, u64 la, void *dst, unsigned size, unsigned h
 		apic(cpu, la2, (u8 *)dst + first, size - first, how);
 }
 
+/*
+ * Another cpu may have forgotten, and even made anew, what was made from the page just written:
+ * then the registry knows nothing of the block being run, which may be of this page and go on
+ * behind this write; the request to drop it has not been served.
+ */
+static inline void dropped_meanwhile(struct sil_cpu *cpu)
+{
+	if (unlikely(cpu_requested(cpu, SIL_REQ_CODE)))
+		cpu->block_end = NULL;
+}
+
 /* The bytes at host @p are written: if code was made from them, it is forgotten. */
 static void after_write(struct sil_cpu *cpu, void *p, unsigned size)
 {
@@ -103,6 +114,7 @@ static void after_write(struct sil_cpu *cpu, void *p, unsigned size)
 		cpu->n.code_writes++;
 		code_written(cpu->m, cpu, (hva_t)p, size);
 	}
+	dropped_meanwhile(cpu);
 }
 
 void op_mem_write(struct isa_cpu *c, u64 la, const void *src, unsigned size, unsigned how)
@@ -168,6 +180,7 @@ void *op_mem_rmw(struct isa_cpu *c, u64 la, unsigned size, unsigned how)
 		cpu->rmw_size = size;
 		cpu->block_end = NULL;
 	}
+	dropped_meanwhile(cpu);
 	return p;
 }
 

@@ -32,7 +32,8 @@ static bool ept_misconfigured(u64 e, unsigned level, bool leaf)
 }
 
 static __always_inline_ hpa_t ept_walk(struct sil_cpu *cpu, gpa_t gpa, unsigned acc, u64 qual,
-				       u64 la, bool user, const unsigned levels)
+				       u64 la, bool user, const unsigned levels,
+				       unsigned *page_shift)
 {
 	const struct sil_world *w = &cpu->world;
 	u64 perm = EPT_R | EPT_W | EPT_X | EPT_XU, present = w->ept_mbec ? 7 | EPT_XU : 7;
@@ -90,6 +91,7 @@ again:
 		}
 	}
 	shift = 12 + 9 * (level - 1);
+	*page_shift = shift;
 	hpa = (e & EPT_ADDR_MASK & ~(BIT(shift) - 1)) | (gpa & (BIT(shift) - 1));
 	return hpa;
 
@@ -104,7 +106,7 @@ violation:
 hpa_t nested_walk(struct sil_cpu *cpu, gpa_t gpa, unsigned acc, u64 qual, u64 la, bool user)
 {
 	struct nested_tlbe *e = &cpu->tlb->nested[(gpa >> PAGE_SHIFT) & (NESTED_TLB_SIZE - 1)];
-	unsigned kind = acc & (KIND_R | KIND_W);
+	unsigned kind = acc & (KIND_R | KIND_W), shift;
 	hpa_t hpa;
 
 	if (acc & EPT_VIOLATION_FETCH)
@@ -112,8 +114,8 @@ hpa_t nested_walk(struct sil_cpu *cpu, gpa_t gpa, unsigned acc, u64 qual, u64 la
 	hpa = nested_hit(cpu, gpa, kind);
 	if (hpa)
 		return hpa;
-	hpa = cpu->world.nested_levels == 5 ? ept_walk(cpu, gpa, acc, qual, la, user, 5)
-					    : ept_walk(cpu, gpa, acc, qual, la, user, 4);
+	hpa = cpu->world.nested_levels == 5 ? ept_walk(cpu, gpa, acc, qual, la, user, 5, &shift)
+					    : ept_walk(cpu, gpa, acc, qual, la, user, 4, &shift);
 	if (e->gpn != gpa >> PAGE_SHIFT || e->root != cpu->world.nested_root ||
 	    e->hpn != hpa >> PAGE_SHIFT) {
 		e->gpn = gpa >> PAGE_SHIFT;
@@ -122,6 +124,7 @@ hpa_t nested_walk(struct sil_cpu *cpu, gpa_t gpa, unsigned acc, u64 qual, u64 la
 		e->kinds = 0;
 	}
 	e->kinds |= kind;
+	e->shift = shift;
 	return hpa;
 }
 
@@ -140,4 +143,30 @@ void nested_flush(struct sil_cpu *cpu, hpa_t root)
 		if (!root || e->root == root)
 			e->kinds = 0;
 	}
+}
+
+/* ---- Flushes -----------------------------------------------------------------------------------
+ */
+
+void tlb_flush_all(struct sil_cpu *cpu)
+{
+	struct tlb_bank *b;
+
+	cpu->n.flush_all++;
+	tlb_for_each_bank(cpu, b) tlb_empty(b, false);
+	nested_flush(cpu, 0);
+	tlb_fetch_lost(cpu);
+	tlb_near_lost(cpu);
+}
+
+void tlb_flush_nested(struct sil_cpu *cpu, hpa_t root)
+{
+	struct tlb_bank *b;
+
+	cpu->n.flush_context++;
+	tlb_for_each_bank(cpu, b) if ((b->key.role & ROLE_NESTED) && b->key.nested_root == root)
+		tlb_empty(b, false);
+	nested_flush(cpu, root);
+	tlb_fetch_lost(cpu);
+	tlb_near_lost(cpu);
 }

@@ -50,8 +50,10 @@ enum pg_format { PG_NONE, PG_32, PG_PAE, PG_4L, PG_5L };
 struct walk_out {
 	hpa_t hpa; /* host address of the byte */
 	gpa_t gpa;
-	bool global; /* of a global page, in the sense of CR4.PGE */
-	bool user;   /* user-mode linear address */
+	bool global;	 /* of a global page, in the sense of CR4.PGE */
+	bool user;	 /* user-mode linear address */
+	u8 shift;	 /* the page has 1 << shift bytes */
+	u8 nested_shift; /* and that of nested paging; 63 without */
 };
 
 /*

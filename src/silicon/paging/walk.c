@@ -204,6 +204,8 @@ restart:
 		out->gpa = (e & PTE_ADDR & ~(BIT(shift) - 1)) | off;
 	out->global = (e & PTE_G) && (role & ROLE_PGE);
 	out->user = u;
+	out->shift = (u8)shift;
+	out->nested_shift = 63;
 	if (!nested) {
 		out->hpa = out->gpa;
 		return;
@@ -212,6 +214,7 @@ restart:
 	qual |= (u ? EPT_VIOLATION_GVA_USER : 0) | (w ? EPT_VIOLATION_GVA_WRITABLE : 0) |
 		(nx ? EPT_VIOLATION_GVA_NX : 0);
 	out->hpa = nested_walk(cpu, out->gpa, ept_acc(how), qual, la, u);
+	out->nested_shift = nested_shift(cpu, out->gpa);
 }
 
 /* CR0.PG = 0 with unrestricted guest: linear is guest-physical. */
@@ -223,6 +226,8 @@ static void walk_none(struct sil_cpu *cpu, u64 la, unsigned how, struct walk_out
 	out->gpa = (u32)la;
 	out->global = false;
 	out->user = true;
+	out->shift = PAGE_SHIFT; /* nothing says how large */
+	out->nested_shift = 63;
 	out->hpa = nested ? nested_walk(cpu, out->gpa, ept_acc(how), qual, la, true) : out->gpa;
 }
 

@@ -167,6 +167,33 @@ static void load_features(struct sil_cpu *cpu)
 			     (v->cpu2 & gates[i].control) && (v->has >> i & 1));
 }
 
+/* For translated code: which instructions nothing takes, and what RDTSC does then. */
+static void load_untrapped(struct sil_cpu *cpu)
+{
+	const struct vtx_cpu *v = vtx_of(cpu);
+	bool offset = v->cpu1 & CPU_BASED_USE_TSC_OFFSETTING;
+
+	cpu->tsc_offset = offset ? VF(v->cur, TSC_OFFSET) : 0;
+	if ((v->cpu1 & CPU_BASED_RDTSC_EXITING) ||
+	    (offset && (v->cpu2 & SECONDARY_EXEC_TSC_SCALING) &&
+	     VF(v->cur, TSC_MULTIPLIER) != BIT(48)))
+		cpu->tsc_limit = 0;
+	else
+		cpu->tsc_limit =
+			v->pin & PIN_BASED_VMX_PREEMPTION_TIMER ? v->timer_deadline : ~0ull;
+	cpu->untrapped = UNTRAPPED_INT;
+	if (!(v->cpu1 & CPU_BASED_CR3_STORE_EXITING))
+		cpu->untrapped |= UNTRAPPED_CR3_STORE;
+	if (!(v->cpu1 & CPU_BASED_CR3_LOAD_EXITING))
+		cpu->untrapped |= UNTRAPPED_CR3_LOAD;
+	if (!(v->cpu1 & CPU_BASED_INVLPG_EXITING))
+		cpu->untrapped |= UNTRAPPED_INVLPG;
+	if (!(v->cpu1 & CPU_BASED_PAUSE_EXITING) && !(v->cpu2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING))
+		cpu->untrapped |= UNTRAPPED_PAUSE;
+	if (!(VF(v->cur, EXCEPTION_BITMAP) & BIT(X86_BP)))
+		cpu->untrapped |= UNTRAPPED_BP;
+}
+
 /* 27.6, 27.7: the event to deliver, and what injection does to the rest of the state. */
 static void inject(struct sil_cpu *cpu)
 {
@@ -206,6 +233,7 @@ static void start_timer(struct sil_cpu *cpu)
 	u64 ticks = VF(v->cur, VMX_PREEMPTION_TIMER_VALUE);
 
 	v->timer_deadline = sil_host_tsc(cpu->m) + (ticks << VTX_TIMER_SHIFT);
+	v->timer_fresh = ticks != 0;
 	if (ticks && v->timer_deadline < v->timer_armed) {
 		/* A later deadline keeps the old request: when that fires, pending re-arms. */
 		v->timer_armed = v->timer_deadline;
@@ -256,7 +284,7 @@ static __noinline enum sil_vmx fail_msr_load(struct sil_cpu *cpu, u32 entry)
 /* ---- VMLAUNCH, VMRESUME -------------------------------------------------------------------- */
 
 /* Topics whose fields the engine derives nothing from. */
-#define T_QUIET (T_INJECT | T_TPR | T_LISTS | T_HOST | T_RIP | T_LINK | T_WINDOW | T_ALWAYS)
+#define T_QUIET (T_INJECT | T_TPR | T_LISTS | T_HOST | T_RIP | T_LINK | T_WINDOW | T_MEMORY)
 
 static enum sil_vmx enter(struct sil_cpu *cpu, enum vmcs_launch want)
 {
@@ -274,12 +302,10 @@ static enum sil_vmx enter(struct sil_cpu *cpu, enum vmcs_launch want)
 					"LAUNCH_STATE",
 					"VMLAUNCH needs a clear VMCS, VMRESUME a launched one",
 					"27.1", ~0u, r->launch);
-	dirty = T_ALL & ~T_ALWAYS & ~r->clean;
 	load_controls(cpu);
-	/* Where memory takes part in the checks. */
-	if (unlikely((v->cpu1 & CPU_BASED_TPR_SHADOW) || VF(r, VMCS_LINK_POINTER) != ~0ull ||
-		     !(v->cpu2 & SECONDARY_EXEC_ENABLE_EPT)))
-		dirty |= T_ALWAYS;
+	dirty = (T_ALL & ~T_MEMORY & ~r->clean) |
+		check_memory_topics(v->cpu1, v->cpu2, VF(r, TPR_THRESHOLD),
+				    VF(r, VMCS_LINK_POINTER));
 	if (dirty) {
 		v->check.current_vmcs = (u64)r;
 		if (unlikely(!check_run_topics(CHECK_CONTROLS, dirty, &v->check, &v->failure) ||
@@ -326,12 +352,14 @@ static enum sil_vmx enter(struct sil_cpu *cpu, enum vmcs_launch want)
 	v->tpr_exit = false;
 	v->iret_unblocked = false;
 	v->apic_write = false;
+	v->ple_last = 0;
 	if (VF(r, VM_ENTRY_INTR_INFO_FIELD) & INTR_INFO_VALID)
 		inject(cpu);
 	if (unlikely(v->cpu1 & CPU_BASED_TPR_SHADOW))
 		vapic_enter(cpu);
 	if (unlikely(v->pin & PIN_BASED_VMX_PREEMPTION_TIMER))
 		start_timer(cpu);
+	load_untrapped(cpu);
 	vtx_update_attention(cpu);
 
 	cpu->n.vm_entries++;
@@ -403,10 +431,13 @@ const struct sil_virt_ops vtx_virt_ops = {
 	.cpu_init = vtx_cpu_init,
 	.cpu_fini = vtx_cpu_fini,
 	.root_rdmsr = vtx_root_rdmsr,
+	.lean_vmx = vtx_lean_vmx,
+	.lean_pause = vtx_lean_pause,
 	.exception = vtx_exception,
 	.triple_fault = vtx_triple_fault,
 	.trap_exits = vtx_trap_exits,
 	.pending = vtx_pending,
+	.no_boundary = vtx_no_boundary,
 	.ept_violation = vtx_ept_violation,
 	.ept_misconfig = vtx_ept_misconfig,
 	.pml = vtx_pml,

@@ -268,15 +268,55 @@ static void check_timer(struct sil_cpu *cpu)
 	if (cpu_requested(cpu, SIL_REQ_TIMER)) {
 		cpu_request_clear(cpu, SIL_REQ_TIMER);
 		v->timer_armed = ~0ull;
+		v->timer_fresh = false;
 	}
 	if (!(v->pin & PIN_BASED_VMX_PREEMPTION_TIMER))
 		return;
-	if (sil_host_tsc(cpu->m) >= v->timer_deadline)
+	/* The entry's own boundary is no later than the entry. */
+	if (v->timer_fresh)
+		v->timer_fresh = false;
+	else if (sil_host_tsc(cpu->m) >= v->timer_deadline)
 		vtx_exit(cpu, EXIT_REASON_PREEMPTION_TIMER, 0);
 	if (v->timer_deadline < v->timer_armed) {
 		v->timer_armed = v->timer_deadline;
 		cfg->host->arm_timer(cfg->host_opaque, cpu, v->timer_deadline);
 	}
+}
+
+static __noreturn void exit_kicked(struct sil_cpu *cpu)
+{
+	struct vtx_cpu *v = vtx_of(cpu);
+
+	cpu_request_clear(cpu, SIL_REQ_KICK);
+	vtx_record(cpu, EXIT_REASON_EXTERNAL_INTERRUPT, 0);
+	if (v->exitc & VM_EXIT_ACK_INTR_ON_EXIT)
+		VF(v->cur, VM_EXIT_INTR_INFO) =
+			VTX_KICK_VECTOR | INTR_TYPE_EXT_INTR | INTR_INFO_VALID;
+	vtx_leave(cpu);
+}
+
+/*
+ * Instruction timeout (26.2; KVM's "notify VM exiting"). Each delivery counts as a cycle, so that
+ * the exit comes where time stands still while no instruction retires.
+ */
+void vtx_no_boundary(struct sil_cpu *cpu, u32 n)
+{
+	struct vtx_cpu *v = vtx_of(cpu);
+	u64 now;
+
+	if (cpu_requested(cpu, SIL_REQ_KICK))
+		exit_kicked(cpu);
+	if (!(v->cpu2 & SECONDARY_EXEC_NOTIFY_VM_EXITING))
+		return;
+	now = sil_host_tsc(cpu->m);
+	if (n == 1)
+		v->stall_tsc = now;
+	if (((now - v->stall_tsc) >> VTX_CRYSTAL_SHIFT) + n <=
+	    VTX_TIMEOUT_MIN + VF(v->cur, NOTIFY_WINDOW))
+		return;
+	/* The context is valid: bit 0 of the qualification is 0. */
+	vtx_record(cpu, EXIT_REASON_NOTIFY, vtx_nmi_unblock(cpu));
+	vtx_leave(cpu);
 }
 
 /* The lower the later: 26.2, 26.5.1, 30.2.1 and table 7-2 of vol. 3A. */
@@ -285,7 +325,6 @@ void vtx_pending(struct sil_cpu *cpu)
 	struct vtx_cpu *v = vtx_of(cpu);
 	const struct isa_sys *s = &cpu->c.s;
 	u32 shadow = s->interruptibility & (ISA_BLOCK_STI | ISA_BLOCK_MOVSS);
-	struct vmcs_region *r = v->cur;
 
 	check_timer(cpu);
 	if ((v->cpu1 & CPU_BASED_NMI_WINDOW_EXITING) && !shadow &&
@@ -294,14 +333,8 @@ void vtx_pending(struct sil_cpu *cpu)
 	if ((v->cpu1 & CPU_BASED_INTR_WINDOW_EXITING) && !shadow && (s->rflags & X86_IF) &&
 	    s->activity <= ISA_HLT)
 		vtx_exit(cpu, EXIT_REASON_INTERRUPT_WINDOW, 0);
-	if (cpu_requested(cpu, SIL_REQ_KICK)) {
-		cpu_request_clear(cpu, SIL_REQ_KICK);
-		vtx_record(cpu, EXIT_REASON_EXTERNAL_INTERRUPT, 0);
-		if (v->exitc & VM_EXIT_ACK_INTR_ON_EXIT)
-			VF(r, VM_EXIT_INTR_INFO) =
-				VTX_KICK_VECTOR | INTR_TYPE_EXT_INTR | INTR_INFO_VALID;
-		vtx_leave(cpu);
-	}
+	if (cpu_requested(cpu, SIL_REQ_KICK))
+		exit_kicked(cpu);
 	if (unlikely(cpu_requested(cpu, SIL_REQ_NOTIFY))) {
 		cpu_request_clear(cpu, SIL_REQ_NOTIFY);
 		vapic_notified(cpu);

@@ -84,24 +84,17 @@ static void with_arg(struct sil_cpu *cpu, u64 arg, unsigned what)
 	vtx_exit(cpu, rules[what].reason, arg);
 }
 
-/* 26.1.3, PAUSE: a loop is executions at most PLE_Gap apart, too long after PLE_Window. */
+/* 26.1.3, PAUSE */
 static void pause_loop(struct sil_cpu *cpu, u64 arg, unsigned what)
 {
 	struct vtx_cpu *v = vtx_of(cpu);
-	u64 now;
 
 	if (v->cpu1 & CPU_BASED_PAUSE_EXITING)
 		vtx_exit(cpu, EXIT_REASON_PAUSE_INSTRUCTION, 0);
 	if (!(v->cpu2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING) || cpu->c.cpl)
 		return;
-	now = sil_host_tsc(cpu->m);
-	if (now - v->ple_last > VF(v->cur, PLE_GAP))
-		v->ple_first = now;
-	v->ple_last = now;
-	if (now - v->ple_first > VF(v->cur, PLE_WINDOW)) {
-		v->ple_last = v->ple_first = 0;
+	if (!vtx_ple_goes_on(v, sil_host_tsc(cpu->m)))
 		vtx_exit(cpu, EXIT_REASON_PAUSE_INSTRUCTION, 0);
-	}
 }
 
 static void with_random(struct sil_cpu *cpu, u64 arg, unsigned what)

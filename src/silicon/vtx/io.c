@@ -83,10 +83,13 @@ bool vtx_msr_exits(const struct sil_cpu *cpu, u32 index, bool write)
 
 u64 vtx_rdtsc(struct isa_cpu *c)
 {
-	const struct sil_cpu *cpu = sil_of(c);
+	struct sil_cpu *cpu = sil_of(c);
 	const struct vtx_cpu *v = vtx_of(cpu);
 	u64 tsc = sil_host_tsc(cpu->m);
 
+	/* The host's timer may be late. Whoever reads the counter must not see that. */
+	if ((v->pin & PIN_BASED_VMX_PREEMPTION_TIMER) && tsc >= v->timer_deadline)
+		vtx_exit(cpu, EXIT_REASON_PREEMPTION_TIMER, 0);
 	if (v->cpu1 & CPU_BASED_USE_TSC_OFFSETTING) {
 		if (v->cpu2 & SECONDARY_EXEC_TSC_SCALING)
 			tsc = (u128)tsc * VF(v->cur, TSC_MULTIPLIER) >> 48;

@@ -61,7 +61,6 @@ static const u16 absent[] = {
 	GUEST_IA32_PKRS,
 	HOST_IA32_PERF_GLOBAL_CTRL,
 	HOST_IA32_PKRS,
-	NOTIFY_WINDOW,
 	GUEST_S_CET,
 	GUEST_SSP,
 	GUEST_INTR_SSP_TABLE_ADDR,
@@ -97,101 +96,36 @@ void vmcs_init_where(struct vtx_machine *vm)
 
 /* ---- Reading and writing one field --------------------------------------------------------- */
 
-static const struct vmcs_where *lookup(const struct vmcs_where *where, u32 field)
-{
-	const struct vmcs_where *w;
-
-	if (unlikely(field & ~VMCS_ENC_VALID_BITS))
-		return NULL;
-	w = &where[VMCS_KEY(field)];
-	/* Only 64-bit fields have a HIGH half to be accessed by itself (25.11.2). */
-	if (unlikely(!w->size || (vmcs_is_high(field) && vmcs_width(field) != VMCS_WIDTH_64)))
-		return NULL;
-	return w;
-}
-
-static u64 load(const struct vmcs_where *w, u8 *const base[], u32 field)
-{
-	const u8 *p = base[w->base] + w->offset;
-	u64 v;
-
-	switch (w->size) {
-	case 2: v = *(const u16 *)p; break;
-	case 4: v = *(const u32 *)p; break;
-	default: v = *(const u64 *)p; break;
-	}
-	return vmcs_is_high(field) ? v >> 32 : v;
-}
-
-/* Returns whether the field changed. */
-static bool store(const struct vmcs_where *w, u8 *const base[], u32 field, u64 val)
-{
-	u8 *p = base[w->base] + w->offset;
-	u64 old;
-
-	switch (w->size) {
-	case 2:
-		old = *(u16 *)p;
-		*(u16 *)p = val;
-		return old != (u16)val;
-	case 4:
-		old = *(u32 *)p;
-		*(u32 *)p = val;
-		return old != (u32)val;
-	default: break;
-	}
-	old = *(u64 *)p;
-	switch (vmcs_width(field)) {
-	case VMCS_WIDTH_16: val &= 0xffff; break;
-	case VMCS_WIDTH_32: val &= 0xffffffff; break;
-	case VMCS_WIDTH_64:
-		if (vmcs_is_high(field))
-			val = val << 32 | (u32)old;
-		break;
-	case VMCS_WIDTH_NATURAL: break;
-	}
-	*(u64 *)p = val;
-	return old != val;
-}
-
 u64 vmcs_read(const struct sil_cpu *cpu, u32 field)
 {
 	const struct vtx_cpu *v = vtx_of(cpu);
-	const struct vmcs_where *w = lookup(v->where, field);
+	const struct vmcs_where *w = vmcs_lookup(v->where, field);
 
-	return w ? load(w, v->base, field) : 0;
-}
-
-/* The homes of a region that is not current are its copies of them. */
-static void region_bases(struct vmcs_region *r, u8 *base[])
-{
-	base[VMCS_IN_REGION] = (u8 *)r;
-	base[VMCS_IN_CPU] = (u8 *)&r->sys - offsetof(struct isa_cpu, s);
-	base[VMCS_IN_RSP] = (u8 *)&r->rsp;
+	return w ? vmcs_load(w, v->base, field) : 0;
 }
 
 bool vmcs_region_read(const struct vtx_machine *vm, const struct vmcs_region *r, u32 field,
 		      u64 *val)
 {
-	const struct vmcs_where *w = lookup(vm->where, field);
+	const struct vmcs_where *w = vmcs_lookup(vm->where, field);
 	u8 *base[VMCS_NBASES];
 
 	if (!w)
 		return false;
-	region_bases((struct vmcs_region *)r, base);
-	*val = load(w, base, field);
+	vmcs_region_bases((struct vmcs_region *)r, base);
+	*val = vmcs_load(w, base, field);
 	return true;
 }
 
 bool vmcs_region_write(const struct vtx_machine *vm, struct vmcs_region *r, u32 field, u64 val)
 {
-	const struct vmcs_where *w = lookup(vm->where, field);
+	const struct vmcs_where *w = vmcs_lookup(vm->where, field);
 	u8 *base[VMCS_NBASES];
 
 	if (!w)
 		return false;
-	region_bases(r, base);
-	if (store(w, base, field, val))
+	vmcs_region_bases(r, base);
+	if (vmcs_store(w, base, field, val))
 		r->clean &= ~w->topics;
 	return true;
 }
@@ -294,7 +228,7 @@ enum sil_vmx sil_vmptrld(struct sil_cpu *cpu, void *vmcs)
 		return SIL_VMX_OK;
 	v->cur = r;
 	if (r->revision & VMCS_SHADOW_VMCS) {
-		region_bases(r, v->base);
+		vmcs_region_bases(r, v->base);
 		return SIL_VMX_OK;
 	}
 	v->base[VMCS_IN_REGION] = (u8 *)r;
@@ -318,7 +252,7 @@ void *sil_vmptrst(struct sil_cpu *cpu)
 enum sil_vmx sil_vmread(struct sil_cpu *cpu, u32 field, u64 *val)
 {
 	struct vtx_cpu *v = vtx_of(cpu);
-	const struct vmcs_where *w = lookup(v->where, field);
+	const struct vmcs_where *w = vmcs_lookup(v->where, field);
 
 	cpu->n.vmread++;
 	if (unlikely(!v->cur))
@@ -326,31 +260,14 @@ enum sil_vmx sil_vmread(struct sil_cpu *cpu, u32 field, u64 *val)
 	if (unlikely(!w))
 		return vtx_fail_because(cpu, VMXERR_UNSUPPORTED_VMCS_COMPONENT, "VMREAD_FIELD",
 					"the field exists", "31.3, VMREAD", field, 0);
-	*val = load(w, v->base, field);
+	*val = vmcs_load(w, v->base, field);
 	return SIL_VMX_OK;
-}
-
-/* What is written around most injections touches few rows: tell such writes by the bits changed. */
-static u32 narrow(const struct vtx_cpu *v, u32 field, u64 val, u32 topics)
-{
-	const u64 windows = CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING;
-	u64 rflags;
-
-	/* A shadow VMCS has its own copy of this part, and not as an aligned struct isa_cpu. */
-	memcpy(&rflags, (const u8 *)v->base[VMCS_IN_CPU] + offsetof(struct isa_cpu, s.rflags),
-	       sizeof(rflags));
-	if (field == CPU_BASED_VM_EXEC_CONTROL &&
-	    !((VF(v->cur, CPU_BASED_VM_EXEC_CONTROL) ^ (u32)val) & ~windows))
-		return T_WINDOW;
-	if (field == GUEST_RFLAGS && !((rflags ^ val) & X86_VM))
-		return topics & ~T_VM;
-	return topics;
 }
 
 enum sil_vmx sil_vmwrite(struct sil_cpu *cpu, u32 field, u64 val)
 {
 	struct vtx_cpu *v = vtx_of(cpu);
-	const struct vmcs_where *w = lookup(v->where, field);
+	const struct vmcs_where *w = vmcs_lookup(v->where, field);
 	u32 topics;
 
 	cpu->n.vmwrite++;
@@ -361,9 +278,65 @@ enum sil_vmx sil_vmwrite(struct sil_cpu *cpu, u32 field, u64 val)
 					"the field exists", "31.3, VMWRITE", field, val);
 	/* IA32_VMX_MISC[29] is 1: exit-information fields may be written, so no error 13. */
 	topics = w->topics;
-	if (unlikely(topics & (T_CTL | T_RFLAGS)))
-		topics = narrow(v, field, val, topics);
-	if (store(w, v->base, field, val))
+	if (unlikely(topics & (T_CTL | T_RFLAGS | T_RIP)))
+		topics = check_narrow(field, vmcs_load(w, v->base, field) ^ val, topics);
+	if (vmcs_store(w, v->base, field, val))
 		v->cur->clean &= ~topics;
 	return SIL_VMX_OK;
+}
+
+/* ---- Lists ---------------------------------------------------------------------------------- */
+
+bool sil_vmcs_list(const struct sil_machine *m, const u32 *fields, unsigned n,
+		   struct sil_vmcs_list *l)
+{
+	l->n = n;
+	if (n > ARRAY_SIZE(l->item))
+		return false;
+	for (unsigned k = 0; k < n; k++) {
+		const struct vmcs_where *w = vmcs_lookup(vtx_machine_of(m)->where, fields[k]);
+
+		if (!w || vmcs_is_high(fields[k]))
+			return false;
+		l->item[k].field = fields[k];
+		l->item[k].topics = w->topics;
+		l->item[k].offset = w->offset;
+		l->item[k].size = w->size;
+		l->item[k].base = w->base;
+	}
+	return true;
+}
+
+void sil_vmread_list(struct sil_cpu *cpu, const struct sil_vmcs_list *l, u64 *val)
+{
+	u8 *const *base = vtx_of(cpu)->base;
+
+	for (unsigned k = 0; k < l->n; k++) {
+		const u8 *p = base[l->item[k].base] + l->item[k].offset;
+
+		switch (l->item[k].size) {
+		case 2: val[k] = *(const u16 *)p; break;
+		case 4: val[k] = *(const u32 *)p; break;
+		default: val[k] = *(const u64 *)p; break;
+		}
+	}
+	cpu->n.vmread += l->n;
+}
+
+void sil_vmwrite_list(struct sil_cpu *cpu, const struct sil_vmcs_list *l, const u64 *val)
+{
+	struct vtx_cpu *v = vtx_of(cpu);
+
+	for (unsigned k = 0; k < l->n; k++) {
+		const struct vmcs_where w = {.offset = l->item[k].offset,
+					     .size = l->item[k].size,
+					     .base = l->item[k].base};
+		u32 field = l->item[k].field, topics = l->item[k].topics;
+		u64 old = vmcs_load(&w, v->base, field);
+
+		if (!vmcs_store(&w, v->base, field, val[k]))
+			continue;
+		v->cur->clean &= ~check_narrow(field, old ^ val[k], topics);
+	}
+	cpu->n.vmwrite += l->n;
 }

@@ -7,35 +7,26 @@
 #include "isa/mem.h"
 #include "silicon/vtx/vtx.h"
 
-enum form { FORM_PLAIN, FORM_MEM, FORM_MEM_REG, FORM_VMREAD, FORM_VMWRITE, FORM_VMFUNC };
+enum form { FORM_NONE, FORM_PLAIN, FORM_MEM, FORM_MEM_REG, FORM_VMREAD, FORM_VMWRITE, FORM_VMFUNC };
 
 static const struct vmx_insn {
-	u16 op;
 	u8 reason;
 	u8 form;
-} vmx_insns[] = {
-	{ISA_OP_VMCALL, EXIT_REASON_VMCALL, FORM_PLAIN},
-	{ISA_OP_VMCLEAR, EXIT_REASON_VMCLEAR, FORM_MEM},
-	{ISA_OP_VMLAUNCH, EXIT_REASON_VMLAUNCH, FORM_PLAIN},
-	{ISA_OP_VMPTRLD, EXIT_REASON_VMPTRLD, FORM_MEM},
-	{ISA_OP_VMPTRST, EXIT_REASON_VMPTRST, FORM_MEM},
-	{ISA_OP_VMREAD, EXIT_REASON_VMREAD, FORM_VMREAD},
-	{ISA_OP_VMRESUME, EXIT_REASON_VMRESUME, FORM_PLAIN},
-	{ISA_OP_VMWRITE, EXIT_REASON_VMWRITE, FORM_VMWRITE},
-	{ISA_OP_VMXOFF, EXIT_REASON_VMOFF, FORM_PLAIN},
-	{ISA_OP_VMXON, EXIT_REASON_VMON, FORM_MEM},
-	{ISA_OP_INVEPT, EXIT_REASON_INVEPT, FORM_MEM_REG},
-	{ISA_OP_INVVPID, EXIT_REASON_INVVPID, FORM_MEM_REG},
-	{ISA_OP_VMFUNC, EXIT_REASON_VMFUNC, FORM_VMFUNC},
+} vmx_insns[ISA_OP_N] = {
+	[ISA_OP_VMCALL] = {EXIT_REASON_VMCALL, FORM_PLAIN},
+	[ISA_OP_VMCLEAR] = {EXIT_REASON_VMCLEAR, FORM_MEM},
+	[ISA_OP_VMLAUNCH] = {EXIT_REASON_VMLAUNCH, FORM_PLAIN},
+	[ISA_OP_VMPTRLD] = {EXIT_REASON_VMPTRLD, FORM_MEM},
+	[ISA_OP_VMPTRST] = {EXIT_REASON_VMPTRST, FORM_MEM},
+	[ISA_OP_VMREAD] = {EXIT_REASON_VMREAD, FORM_VMREAD},
+	[ISA_OP_VMRESUME] = {EXIT_REASON_VMRESUME, FORM_PLAIN},
+	[ISA_OP_VMWRITE] = {EXIT_REASON_VMWRITE, FORM_VMWRITE},
+	[ISA_OP_VMXOFF] = {EXIT_REASON_VMOFF, FORM_PLAIN},
+	[ISA_OP_VMXON] = {EXIT_REASON_VMON, FORM_MEM},
+	[ISA_OP_INVEPT] = {EXIT_REASON_INVEPT, FORM_MEM_REG},
+	[ISA_OP_INVVPID] = {EXIT_REASON_INVVPID, FORM_MEM_REG},
+	[ISA_OP_VMFUNC] = {EXIT_REASON_VMFUNC, FORM_VMFUNC},
 };
-
-static const struct vmx_insn *find(unsigned op)
-{
-	for (unsigned k = 0; k < ARRAY_SIZE(vmx_insns); k++)
-		if (vmx_insns[k].op == op)
-			return &vmx_insns[k];
-	return NULL;
-}
 
 /* The operand that names the field: VMREAD r/m, reg; VMWRITE reg, r/m. */
 static u64 field_operand(const struct isa_cpu *c, const struct isa_insn *i, bool write)
@@ -60,12 +51,11 @@ void vtx_vmx_intercept(struct sil_cpu *cpu)
 {
 	const struct vtx_cpu *v = vtx_of(cpu);
 	const struct isa_insn *i = cpu->c.insn;
-	const struct vmx_insn *x = find(i->op);
+	const struct vmx_insn *x = &vmx_insns[i->op];
 	unsigned rm, reg;
 
-	if (!x)
-		return;
 	switch ((enum form)x->form) {
+	case FORM_NONE: return;
 	case FORM_PLAIN: vtx_exit(cpu, x->reason, 0);
 	case FORM_MEM: vtx_exit_info(cpu, x->reason, info_displacement(&cpu->c, i), info_mem(i));
 	case FORM_MEM_REG:
@@ -171,7 +161,9 @@ static void vmfunc(struct isa_cpu *c)
 	u32 function = c->r.gpr[RAX], entry = c->r.gpr[RCX];
 	u64 eptp;
 
-	if (function > 63 || !(VF(r, VM_FUNCTION_CONTROL) >> function & 1) || entry > 511)
+	if (function > 63)
+		isa_raise(c, X86_UD);
+	if (!(VF(r, VM_FUNCTION_CONTROL) >> function & 1) || entry > 511)
 		vtx_exit(cpu, EXIT_REASON_VMFUNC, 0);
 	eptp = ((const u64 *)VF(r, EPTP_LIST_ADDRESS))[entry];
 	if (!eptp_ok(cpu, eptp))
@@ -183,9 +175,7 @@ static void vmfunc(struct isa_cpu *c)
 
 void vtx_vmx(struct isa_cpu *c, const struct isa_insn *i)
 {
-	const struct vmx_insn *x = find(i->op);
-
-	switch (x ? (enum form)x->form : FORM_PLAIN) {
+	switch ((enum form)vmx_insns[i->op].form) {
 	case FORM_VMREAD: shadow_vmread(c, i); break;
 	case FORM_VMWRITE: shadow_vmwrite(c, i); break;
 	case FORM_VMFUNC: vmfunc(c); break;

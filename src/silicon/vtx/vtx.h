@@ -65,10 +65,81 @@ struct vtx_machine {
 	struct vmcs_where where[VMCS_NKEYS];
 };
 
+static __always_inline_ const struct vmcs_where *vmcs_lookup(const struct vmcs_where *where,
+							     u32 field)
+{
+	const struct vmcs_where *w;
+
+	if (unlikely(field & ~VMCS_ENC_VALID_BITS))
+		return NULL;
+	w = &where[VMCS_KEY(field)];
+	/* Only 64-bit fields have a HIGH half to be accessed by itself (25.11.2). */
+	if (unlikely(!w->size || (vmcs_is_high(field) && vmcs_width(field) != VMCS_WIDTH_64)))
+		return NULL;
+	return w;
+}
+
+static __always_inline_ u64 vmcs_load(const struct vmcs_where *w, u8 *const base[], u32 field)
+{
+	const u8 *p = base[w->base] + w->offset;
+	u64 v;
+
+	switch (w->size) {
+	case 2: v = *(const u16 *)p; break;
+	case 4: v = *(const u32 *)p; break;
+	default: v = *(const u64 *)p; break;
+	}
+	return vmcs_is_high(field) ? v >> 32 : v;
+}
+
+/* Returns whether the field changed. */
+static __always_inline_ bool vmcs_store(const struct vmcs_where *w, u8 *const base[], u32 field,
+					u64 val)
+{
+	u8 *p = base[w->base] + w->offset;
+	u64 old;
+
+	switch (w->size) {
+	case 2:
+		old = *(u16 *)p;
+		*(u16 *)p = val;
+		return old != (u16)val;
+	case 4:
+		old = *(u32 *)p;
+		*(u32 *)p = val;
+		return old != (u32)val;
+	default: break;
+	}
+	old = *(u64 *)p;
+	switch (vmcs_width(field)) {
+	case VMCS_WIDTH_16: val &= 0xffff; break;
+	case VMCS_WIDTH_32: val &= 0xffffffff; break;
+	case VMCS_WIDTH_64:
+		if (vmcs_is_high(field))
+			val = val << 32 | (u32)old;
+		break;
+	case VMCS_WIDTH_NATURAL: break;
+	}
+	*(u64 *)p = val;
+	return old != val;
+}
+
+/* The homes of a region that is not current are its copies of them. */
+static inline void vmcs_region_bases(struct vmcs_region *r, u8 *base[])
+{
+	base[VMCS_IN_REGION] = (u8 *)r;
+	base[VMCS_IN_CPU] = (u8 *)&r->sys - offsetof(struct isa_cpu, s);
+	base[VMCS_IN_RSP] = (u8 *)&r->rsp;
+}
+
 /* Preemption timer: TSC >> this (IA32_VMX_MISC[4:0]). */
 #define VTX_TIMER_SHIFT	  5
 #define VTX_CR3_TARGETS	  4
 #define VTX_DEBUGCTL_BITS (BIT(0) | BIT(1)) /* LBR, BTF */
+/* Core crystal clock: TSC >> this. An instruction timeout (26.2) is that many of its cycles longer
+ * than the VMCS says. */
+#define VTX_CRYSTAL_SHIFT 6
+#define VTX_TIMEOUT_MIN	  1000
 /* The vector that an acknowledged kick reports. */
 #define VTX_KICK_VECTOR 0xf0
 
@@ -98,7 +169,9 @@ struct vtx_cpu {
 	u32 apic_offset;
 	u64 timer_deadline;	 /* of the preemption timer, host TSC */
 	u64 timer_armed;	 /* what arm_timer was last told; ~0: nothing */
-	u64 ple_first, ple_last; /* PAUSE-loop exiting: 26.1.3 */
+	bool timer_fresh;	 /* set at an entry whose own boundary may be still to come */
+	u64 ple_first, ple_last; /* PAUSE-loop exiting: 26.1.3; 0: none since VM entry */
+	u64 stall_tsc;		 /* when the first of the deliveries that raise the next ended */
 
 	bool failed;
 	struct check_failure failure;
@@ -113,6 +186,21 @@ static inline struct vtx_cpu *vtx_of(const struct sil_cpu *cpu)
 static inline struct vtx_machine *vtx_machine_of(const struct sil_machine *m)
 {
 	return m->vendor;
+}
+
+/* 26.1.3, PAUSE at @now: a loop is executions at most PLE_Gap apart, too long after PLE_Window;
+ * then false. The first one after VM entry begins a loop. */
+static inline bool vtx_ple_goes_on(struct vtx_cpu *v, u64 now)
+{
+	u64 first = v->ple_first;
+
+	if (!v->ple_last || now - v->ple_last > VF(v->cur, PLE_GAP))
+		first = now;
+	if (now - first > VF(v->cur, PLE_WINDOW))
+		return false;
+	v->ple_first = first;
+	v->ple_last = now;
+	return true;
 }
 
 void vmcs_init_where(struct vtx_machine *vm);
@@ -162,6 +250,7 @@ void vtx_exception(struct sil_cpu *cpu, const struct isa_event *ev);
 __noreturn void vtx_triple_fault(struct sil_cpu *cpu);
 void vtx_trap_exits(struct sil_cpu *cpu);
 void vtx_pending(struct sil_cpu *cpu);
+void vtx_no_boundary(struct sil_cpu *cpu, u32 n);
 __noreturn void vtx_ept_violation(struct sil_cpu *cpu, gpa_t gpa, u64 la, u64 qual);
 __noreturn void vtx_ept_misconfig(struct sil_cpu *cpu, gpa_t gpa);
 void vtx_pml(struct sil_cpu *cpu, gpa_t gpa);
@@ -184,6 +273,8 @@ void vtx_wrmsr(struct isa_cpu *c, u32 index, u64 val);
 u64 vtx_rdtsc(struct isa_cpu *c);
 void vtx_pause(struct isa_cpu *c);
 void vtx_vmx_intercept(struct sil_cpu *cpu);
+bool vtx_lean_vmx(struct sil_cpu *cpu, const struct isa_insn *i);
+bool vtx_lean_pause(struct sil_cpu *cpu);
 void vtx_vmx(struct isa_cpu *c, const struct isa_insn *i);
 /* Does the MSR bitmap (or its absence) want an exit? */
 bool vtx_msr_exits(const struct sil_cpu *cpu, u32 index, bool write);

@@ -88,6 +88,20 @@ _Static_assert(sizeof(struct kvm_steal_time) == 64, "guest ABI");
 #define KVM_VCPU_FLUSH_TLB	2
 #define KVM_STEAL_RESERVED_MASK 0x3eull
 
+/* MSR_KVM_ASYNC_PF_EN */
+#define KVM_ASYNC_PF_ENABLED		   (1ull << 0)
+#define KVM_ASYNC_PF_SEND_ALWAYS	   (1ull << 1)
+#define KVM_ASYNC_PF_DELIVERY_AS_PF_VMEXIT (1ull << 2)
+#define KVM_ASYNC_PF_DELIVERY_AS_INT	   (1ull << 3)
+#define KVM_PV_REASON_PAGE_NOT_PRESENT	   1
+
+struct kvm_vcpu_pv_apf_data {
+	u32 flags; /* KVM_PV_REASON_* */
+	u32 token; /* of a page that is there again; the guest clears it */
+	u8 pad[56];
+};
+_Static_assert(sizeof(struct kvm_vcpu_pv_apf_data) == 64, "guest ABI");
+
 struct kvm_clock_pairing {
 	s64 sec;
 	s64 nsec;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "vm.h"
 
@@ -16,11 +17,31 @@ void test_vm_create(struct test_vm *t, unsigned nvcpus, bool irqchip)
 	assert_ptr_not_equal(t->mem, MAP_FAILED);
 	r.userspace_addr = (u64)t->mem;
 	assert_int_equal(vm_set_user_memory_region(t->kvm, &r), 0);
-	for (t->n = 0; t->n < nvcpus; t->n++) {
-		t->run[t->n] = mmap(NULL, KVM_VCPU_MMAP_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		assert_int_equal(vm_create_vcpu(t->kvm, t->n, t->run[t->n], &t->v[t->n]), 0);
-	}
+	while (t->n < nvcpus)
+		test_vm_add_vcpu(t);
+}
+
+void test_vm_add_vcpu(struct test_vm *t)
+{
+	t->run[t->n] = mmap(NULL, KVM_VCPU_MMAP_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_int_equal(vm_create_vcpu(t->kvm, t->n, t->run[t->n], &t->v[t->n]), 0);
+	t->n++;
+}
+
+static void *interrupt_later(void *v)
+{
+	usleep(20000);
+	vcpu_interrupt_run(v);
+	return NULL;
+}
+
+void test_vm_interrupt_later(struct test_vm *t, unsigned i)
+{
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, interrupt_later, t->v[i]), 0);
+	pthread_detach(thread);
 }
 
 void test_vm_destroy(struct test_vm *t)

@@ -28,6 +28,9 @@ struct test_vm {
 
 void test_vm_create(struct test_vm *t, unsigned nvcpus, bool irqchip);
 void test_vm_destroy(struct test_vm *t);
+void test_vm_add_vcpu(struct test_vm *t);
+/* vcpu_run of vCPU @i returns -EINTR, some milliseconds from now. */
+void test_vm_interrupt_later(struct test_vm *t, unsigned i);
 /* Gives vCPU @i all that sys_get_supported_cpuid offers. */
 void test_vm_cpuid(struct test_vm *t, unsigned i);
 /* Real-mode code at 0x1000 of vCPU @i, CS base 0. */

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "core/iobus.h"
+#include "core/irqchip/lapic.h"
 #include "core/tsc.h"
 #include "core/vcpu.h"
 #include "fake.h"
@@ -54,6 +55,8 @@ void fake_sleep_us(unsigned us)
 }
 
 void kvm_device_wrote(struct kvm *kvm) {}
+void lapic_report_tpr_access(struct kvm_vcpu *v, bool write) {}
+void lapic_vapic_reset(struct kvm_vcpu *v) {}
 
 struct kvm *fake_vm_ids(enum fake_irqchip chip, unsigned nvcpus, const u32 *ids)
 {

@@ -155,10 +155,59 @@ static void refused(void **state)
 	assert_int_equal(decode(ISA_LONG64, bad, 2, ISA_DECODE_OK).op, ISA_OP_UD2);
 }
 
+static u64 seed = 1;
+
+static u8 random_byte(void)
+{
+	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+	return (u8)(seed >> 56);
+}
+
+/* The two decoders agree about every bit, whatever forms have been seen. */
+static void forms(void **state)
+{
+	static const u8 prefix[] = {0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x64, 0x2e, 0x48, 0x41, 0x4f};
+	struct isa_forms *f = isa_forms_create();
+	unsigned n, k, map, op;
+
+	assert_non_null(f);
+	for (n = 0; n < 2000000; n++) {
+		struct isa_insn a, b;
+		u8 bytes[15], *p = bytes;
+		enum isa_decode_result r;
+
+		for (k = 0; k < sizeof(bytes); k++)
+			bytes[k] = random_byte();
+		while (p < bytes + 4 && random_byte() < 100)
+			*p++ = prefix[random_byte() % sizeof(prefix)];
+		/* Opcodes in turn, and few of the values of ModRM and SIB, so that forms return. */
+		map = n >> 8 & 3;
+		op = n & 0xff;
+		if (map)
+			*p++ = 0x0f;
+		if (map >= 2)
+			*p++ = map == 2 ? 0x38 : 0x3a;
+		*p++ = (u8)op;
+		p[0] &= 0xc7 | 8 << (random_byte() & 3);
+		p[1] &= 0x25;
+		if (random_byte() < 128)
+			memset(p + 1, random_byte() & 0x80 ? 0xff : 0, 6);
+		memset(&a, 0xaa, sizeof(a));
+		memset(&b, 0x55, sizeof(b));
+		r = isa_decode(bytes, 15, ISA_LONG64, &a);
+		assert_int_equal(isa_decode_form(f, bytes, 15, ISA_LONG64, &b), r);
+		if (memcmp(&a, &b, sizeof(a)))
+			fail_msg("%02x %02x %02x %02x %02x %02x", bytes[0], bytes[1], bytes[2],
+				 bytes[3], bytes[4], bytes[5]);
+		isa_insn_release(&a);
+		isa_insn_release(&b);
+	}
+	isa_forms_destroy(f);
+}
+
 /* No byte string makes the decoder read too far or produce something that cannot be executed. */
 static void random_bytes(void **state)
 {
-	u64 seed = 1;
 	unsigned n, k;
 
 	for (n = 0; n < 200000; n++) {
@@ -166,10 +215,8 @@ static void random_bytes(void **state)
 		u8 b[15];
 		enum isa_decode_result r;
 
-		for (k = 0; k < sizeof(b); k++) {
-			seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-			b[k] = (u8)(seed >> 56);
-		}
+		for (k = 0; k < sizeof(b); k++)
+			b[k] = random_byte();
 		r = isa_decode(b, sizeof(b), n % ISA_NMODES, &i);
 		assert_int_not_equal(r, ISA_DECODE_SHORT);
 		assert_non_null(i.exec);
@@ -184,6 +231,7 @@ int main(void)
 		cmocka_unit_test(registers),  cmocka_unit_test(memory),
 		cmocka_unit_test(immediates), cmocka_unit_test(same_mnemonic),
 		cmocka_unit_test(refused),    cmocka_unit_test(random_bytes),
+		cmocka_unit_test(forms),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

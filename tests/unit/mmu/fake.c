@@ -54,6 +54,11 @@ void kvm_make_all_request_sync(struct kvm *kvm, enum kvm_request r)
 	fake_flushes++;
 }
 
+int apf_touch(struct kvm_vcpu *v, struct memslot *s, gfn_t gfn, hva_t hva, bool write, bool wait)
+{
+	return guard_touch(hva, write);
+}
+
 int kvm_emulate_mmio(struct kvm_vcpu *v, gpa_t gpa, u64 error_code)
 {
 	fake_emulated++;

@@ -14,256 +14,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fake.h"
-#include "spec/vmx.h"
+#include "ept12.h"
 
-#define MB     (1ull << 20)
-#define MEM    (16 * MB)
-#define STEPS  30000
-#define NROOT  (MMU_NROOTS + 2)
-#define NVCPU  2
-#define R      1
-#define W      2
-#define X      4
-#define TABLES 0x100000ull /* of L1, one page each from here on */
-
-static u64 rnd_state;
-static u64 rnd(void)
-{
-	rnd_state ^= rnd_state << 13;
-	rnd_state ^= rnd_state >> 7;
-	rnd_state ^= rnd_state << 17;
-	return rnd_state * 0x2545f4914f6cdd1dull >> 16;
-}
-
-static char *mem;
-static struct kvm *kvm;
-static struct kvm_vcpu *v;
-static int levels;
-static bool ad;
-static u64 eptp[NROOT];
-static bool got_fault, log_room;
-static struct guest_fault fault;
-static unsigned logged;
-
-static u64 get(u64 pa)
-{
-	u64 e;
-
-	memcpy(&e, mem + pa, 8);
-	return e;
-}
-
-/* Two page tables, a directory, the levels above it, then the roots. */
-#define PT(i)	(TABLES + (i)*PAGE_SIZE)
-#define DIR	PT(2)
-#define UP(l)	PT(l) /* l = 3, 4: shared by all roots below the top */
-#define ROOT(i) PT(8 + (i))
-#define NTABLES (8 + NROOT)
-
-static void build(void)
-{
-	u64 below = DIR;
-
-	memset(mem + TABLES, 0, NTABLES * PAGE_SIZE);
-	for (unsigned i = 0; i < 2; i++) {
-		u64 e = PT(i) | R | W | X;
-
-		memcpy(mem + DIR + i * 8, &e, 8);
-	}
-	for (int l = 3; l < levels; l++) {
-		u64 e = below | R | W | X;
-
-		memcpy(mem + UP(l), &e, 8);
-		below = UP(l);
-	}
-	for (unsigned i = 0; i < NROOT; i++) {
-		u64 e = below | R | W | X;
-
-		memcpy(mem + ROOT(i), &e, 8);
-		eptp[i] = ROOT(i) | EPTP_MT_WB | (levels == 5 ? EPTP_WALK_5 : EPTP_WALK_4) |
-			  (ad ? EPTP_AD : 0);
-	}
-}
-
-/* ---- The reference ---- */
-
-struct walk {
-	bool misconfig;
-	unsigned rights; /* of all entries; 0 if one is not present */
-	u64 pa;
-	int leaf;
-	u64 entry[6];
-};
-
-static struct walk reference(u64 root, u64 gpa)
-{
-	struct walk w = {.rights = R | W | X};
-	u64 table = root & BITS(51, 12), e;
-
-	for (int l = levels;; l--) {
-		unsigned shift = 12 + 9 * ((unsigned)l - 1), type;
-		bool leaf;
-
-		w.entry[l] = table + (gpa >> shift & 511) * 8;
-		e = get(w.entry[l]);
-		if (!(e & 7)) {
-			w.rights = 0;
-			return w;
-		}
-		leaf = l == 1 || (l < 4 && e >> 7 & 1);
-		type = e >> 3 & 7;
-		/* 29.3.3.1; MAXPHYADDR is 46 here. */
-		if ((e & (R | W)) == W || e & BITS(51, 46) ||
-		    (leaf ? type == 2 || type == 3 || type == 7 : type != 0) ||
-		    (!leaf && l > 1 && e >> 7 & 1) || (leaf && l > 1 && e & BITS(shift - 1, 12))) {
-			w.misconfig = true;
-			return w;
-		}
-		w.rights &= e;
-		if (leaf) {
-			w.leaf = l;
-			w.pa = (e & BITS(51, 12) & ~((1ull << shift) - 1)) |
-			       (gpa & ((1ull << shift) - 1));
-			return w;
-		}
-		table = e & BITS(51, 12);
-	}
-}
-
-/* ---- The processor ---- */
-
-struct xlate {
-	unsigned rights;
-	bool present;
-	u64 hva;
-};
-
-static struct xlate hw(u64 gpa)
-{
-	struct kvm_mmu *mmu = v->mmu->mmu;
-	struct xlate t = {.rights = R | W | X};
-	u64 table = mmu->roots[0].hpa;
-
-	for (int l = mmu_root_level(mmu);; l--) {
-		unsigned shift = 12 + 9 * ((unsigned)l - 1);
-		u64 e = ((u64 *)table)[gpa >> shift & 511];
-
-		if (!(e & 7)) {
-			t.rights = 0;
-			return t;
-		}
-		assert_int_not_equal(e & (R | W), W); /* misconfigured */
-		t.rights &= e;
-		if (l == 1 || e & 0x80) {
-			t.present = true;
-			t.hva = (e & BITS(51, 12) & ~((1ull << shift) - 1)) +
-				(gpa & ((1ull << shift) - 1));
-			return t;
-		}
-		table = e & BITS(51, 12);
-	}
-}
-
-static void requests(void)
-{
-	kvm_check_request(v, REQ_MMU_RELOAD);
-	assert_int_equal(mmu_reload(v), 0);
-	if (kvm_check_request(v, REQ_MMU_SYNC))
-		mmu_sync_roots(v);
-	v->req.pending = 0;
-}
-
-static void on_fault(struct kvm_vcpu *who, const struct guest_fault *f)
-{
-	assert_ptr_equal(who, v);
-	got_fault = true;
-	fault = *f;
-}
-
-static bool on_dirty(struct kvm_vcpu *who, gpa_t gpa)
-{
-	logged++;
-	return log_room;
-}
-
-/* 1: *@hva; 0: a fault of EPT12; 2: to be emulated. */
-static int access_gpa(u64 gpa, unsigned what, u64 *hva)
-{
-	for (int i = 0; i < 12; i++) {
-		struct xlate t;
-		u64 q;
-		int r;
-
-		requests();
-		t = hw(gpa);
-		if (t.present && t.rights & what) {
-			*hva = t.hva;
-			return 1;
-		}
-		q = what | t.rights << 3 | EPT_VIOLATION_GVA_VALID | EPT_VIOLATION_TRANSLATED;
-		got_fault = false;
-		r = mmu_page_fault(v, gpa, mmu_ept_error_code(q));
-		if (r == 0)
-			return 2;
-		assert_int_equal(r, 1);
-		if (got_fault)
-			return 0;
-	}
-	fail_msg("gpa %lx faults for ever", gpa);
-	return 0;
-}
-
-/* ---- L1 ---- */
-
-static void in_l1(void)
-{
-	mmu_leave_ept12(v);
-	mmu_reset_context(v);
-}
-
-static void store(u64 pa, u64 e)
-{
-	u64 hva = 0;
-
-	in_l1();
-	switch (access_gpa(pa, W, &hva)) {
-	case 0: fail_msg("L1's own memory faults"); break;
-	case 1:
-		assert_int_equal(hva, (u64)mem + pa);
-		memcpy(mem + pa, &e, 8);
-		break;
-	default: memcpy(mem + pa, &e, 8); mmu_track_write(v, pa, &e, 8);
-	}
-}
-
-/* All vCPUs of L1, as a shoot-down has it. */
-static void invept(u64 root)
-{
-	struct kvm_vcpu *me = v;
-	bool one = rnd() % 2;
-
-	for (unsigned i = 0; i < NVCPU; i++) {
-		v = kvm->vcpus[i];
-		in_l1();
-		mmu_invept(v, one ? INVEPT_SINGLE : INVEPT_GLOBAL, one ? root : 0);
-		/* The tables are shared: the other roots are stale as well. */
-		for (unsigned j = 0; one && j < NROOT; j++)
-			mmu_invept(v, INVEPT_SINGLE, eptp[j]);
-	}
-	v = me;
-}
+#define STEPS 30000
 
 /* ---- L2 ---- */
 
 static u64 root;
 
+/* L1 has the control on and off in turn, and flushes nothing when it changes it. */
 static void in_l2(void)
 {
 	root = eptp[rnd() % NROOT];
-	mmu_enter_ept12(v, root);
-	mmu_reset_context(v);
-	v->mmu->guest_mmu.inject_fault = on_fault;
+	enter_l2(root, rnd() % 2);
 }
 
 static u64 random_gpa(void)
@@ -271,10 +34,17 @@ static u64 random_gpa(void)
 	return rnd() % (3 * 512) * PAGE_SIZE;
 }
 
+/* The last ones that L2 got at. */
+static u64 recent[8];
+static u64 recent_gpa(void)
+{
+	return recent[rnd() % ARRAY_SIZE(recent)];
+}
+
 static void check_access(void)
 {
-	u64 gpa = random_gpa() | (rnd() & 0xff8), hva = 0, q;
-	unsigned what = 1u << rnd() % 3;
+	u64 gpa = (rnd() % 4 ? random_gpa() : recent_gpa()) | (rnd() & 0xff8), hva = 0, q;
+	unsigned what = 1u << rnd() % 4;
 	struct walk w;
 	int r;
 
@@ -287,10 +57,10 @@ static void check_access(void)
 		assert_int_equal(fault.addr, gpa);
 		return;
 	}
-	if (!(w.rights & what)) {
+	if (!allows(w.rights, what)) {
 		if (r)
 			fail_msg("gpa %lx: %u gets through, rights %u", gpa, what, w.rights);
-		q = what | w.rights << 3 | EPT_VIOLATION_GVA_VALID | EPT_VIOLATION_TRANSLATED;
+		q = qualification(w.rights, what);
 		assert_true(fault.nested && fault.from_exit && !(fault.error & PFERR_RSVD));
 		assert_int_equal(fault.addr, gpa);
 		assert_int_equal(fault.exit_qualification, q);
@@ -304,6 +74,7 @@ static void check_access(void)
 		return;
 	}
 	assert_int_equal(hva, (u64)mem + w.pa);
+	recent[rnd() % ARRAY_SIZE(recent)] = gpa & PAGE_MASK;
 	for (int l = w.leaf; ad && l <= levels; l++) {
 		assert_true(get(w.entry[l]) & EPT_A);
 		if (what == W && l == w.leaf)
@@ -311,10 +82,13 @@ static void check_access(void)
 	}
 }
 
-/* After a flush: of the current root. */
-static void check_all(void)
+/* After a flush: of the root that L2 was on last, or another one. */
+static void check_all(bool same)
 {
-	in_l2();
+	if (same)
+		enter_l2(root, mbec);
+	else
+		in_l2();
 	requests();
 	for (u64 gpa = 0; gpa < 3 * 512 * PAGE_SIZE; gpa += PAGE_SIZE) {
 		struct xlate s = hw(gpa);
@@ -336,7 +110,7 @@ static u64 random_leaf(void)
 	u64 pa = rnd() % 16  ? rnd() % (MEM / PAGE_SIZE)
 		 : rnd() % 2 ? (TABLES >> 12) + rnd() % NTABLES
 			     : (MEM >> 12) + rnd() % 16;
-	u64 e = pa << 12 | (rnd() & (R | W | X)) | 6 << 3;
+	u64 e = pa << 12 | (rnd() & E_ALL) | 6 << 3;
 
 	if ((e & (R | W)) == W && rnd() % 8)
 		e |= R;
@@ -353,6 +127,7 @@ static u64 random_leaf(void)
 
 static void random_store(void)
 {
+	static const u64 one_right[] = {R, W, X, EPT_XU};
 	u64 gpa = random_gpa(), at, old, e;
 
 	in_l2();
@@ -361,23 +136,32 @@ static void random_store(void)
 		at = PT(gpa >> 21 & 1) + (gpa >> 12 & 511) * 8;
 		e = random_leaf();
 		break;
+	case 2:
+	case 3: /* one right more or less of the same page */
+		gpa = recent_gpa();
+		at = PT(gpa >> 21 & 1) + (gpa >> 12 & 511) * 8;
+		e = get(at) ^ one_right[rnd() % ARRAY_SIZE(one_right)];
+		break;
 	case 0: /* directory: a table, or a large page */
 		at = DIR + rnd() % 3 * 8;
-		e = rnd() % 2 ? PT(rnd() % 2) | (rnd() & 7)
-			      : rnd() % (MEM >> 21) << 21 | (rnd() & 7) | 0x80 | 6 << 3 | EPT_A;
+		e = rnd() % 2 ? PT(rnd() % 2) | (rnd() & E_ALL)
+			      : rnd() % (MEM >> 21) << 21 | (rnd() & E_ALL) | 0x80 | 6 << 3 | EPT_A;
 		if ((e & (R | W)) == W && rnd() % 4)
 			e |= R;
 		break;
 	case 1: /* a root's entry */
 		at = ROOT(rnd() % NROOT);
-		e = (levels == 5 ? UP(4) : UP(3)) | (rnd() % 4 ? 7 : rnd() & 7);
+		e = (levels == 5 ? UP(4) : UP(3)) | (rnd() % 4 ? E_ALL : rnd() & E_ALL);
 		break;
 	}
 	old = get(at);
 	store(at, e);
 	/* What was not present, or misconfigured, is not cached. */
-	if (old & 7 || rnd() % 2)
+	if (old & E_ALL || rnd() % 2) {
 		invept(root);
+		if (rnd() % 4 == 0)
+			check_all(true);
+	}
 }
 
 /* Pages that L2 writes while logging is on are in the log; nothing stays writable behind it. */
@@ -416,7 +200,7 @@ static void move_memory(void)
 	memcpy(mem, old, MEM);
 	assert_int_equal(fake_slot(kvm, 0, 0, 0, MEM, mem), 0);
 	memset(old, 0xee, MEM);
-	check_all();
+	check_all(false);
 }
 
 static void run(void)
@@ -437,7 +221,7 @@ static void run(void)
 			move_memory();
 		if (i % 64 == 63) {
 			invept(root);
-			check_all();
+			check_all(false);
 		}
 	}
 }
@@ -464,17 +248,6 @@ static void random_ept12(void **state)
 	}
 }
 
-static void begin(int l, bool flags)
-{
-	levels = l;
-	ad = flags;
-	kvm = fake_vm(1);
-	v = kvm->vcpus[0];
-	mem = fake_memory(MEM, 0);
-	assert_int_equal(fake_slot(kvm, 0, 0, 0, MEM, mem), 0);
-	build();
-}
-
 /* INVEPT keeps roots and their pages: L2's next access after it does not fault. */
 static void invept_defers(void **state)
 {
@@ -482,7 +255,7 @@ static void invept_defers(void **state)
 
 	begin(4, false);
 	memcpy(mem + PT(0), &e, 8);
-	mmu_enter_ept12(v, eptp[0]);
+	mmu_enter_ept12(v, eptp[0], EPT12_EXECONLY);
 	assert_int_equal(access_gpa(0, R, &hva), 1);
 	hpa = v->mmu->guest_mmu.roots[0].hpa;
 	in_l1();
@@ -494,7 +267,7 @@ static void invept_defers(void **state)
 	mmu_invept(v, INVEPT_SINGLE, eptp[0] & ~7ull);
 	assert_true(v->mmu->guest_mmu.roots[0].unsync);
 	assert_false(v->req.pending & BIT(REQ_MMU_SYNC));
-	mmu_enter_ept12(v, eptp[0]);
+	mmu_enter_ept12(v, eptp[0], EPT12_EXECONLY);
 	assert_true(v->req.pending & BIT(REQ_MMU_SYNC));
 	assert_true(v->req.pending & BIT(REQ_TLB_FLUSH_CURRENT));
 	assert_true(v->req.pending & BIT(REQ_LOAD_MMU_PGD));
@@ -526,7 +299,7 @@ static void root_cache(void **state)
 			memcpy(mem + PT(0) + i * 8, &e, 8);
 		}
 		for (unsigned n = 0; n <= 100; n++) {
-			mmu_enter_ept12(v, eptp[0]);
+			mmu_enter_ept12(v, eptp[0], EPT12_EXECONLY);
 			for (u64 i = 0; i < 64; i++)
 				assert_int_equal(access_gpa(i << 12, R, &hva), 1);
 			in_l1();
@@ -552,8 +325,7 @@ static void page_modification_log(void **state)
 	memcpy(mem + PT(0), &e, 8);
 	logged = 0;
 	log_room = false;
-	mmu_enter_ept12(v, eptp[0]);
-	v->mmu->guest_mmu.inject_fault = on_fault;
+	enter_l2(eptp[0], false);
 	v->mmu->guest_mmu.log_dirty = on_dirty;
 	assert_int_equal(access_gpa(0x123, R, &hva), 1);
 	assert_int_equal(logged, 0);
@@ -590,7 +362,7 @@ static void l2_tables(void **state)
 			memcpy(mem + PT(0), e, sizeof(e));
 			memcpy(mem + 0x200000, &pde, 4); /* L2's page 0: the directory */
 			memcpy(mem + table, &pte, 4);
-			mmu_enter_ept12(v, eptp[0]);
+			mmu_enter_ept12(v, eptp[0], EPT12_EXECONLY);
 			fake_regs(v, CR0_PE | CR0_PG, 0, 0, 0);
 			mmu_reset_context(v);
 			gpa = mmu_gva_to_gpa_system(v, 0x123, 0, &f);

@@ -35,16 +35,18 @@ struct format {
 	unsigned bits; /* of an index */
 	unsigned size; /* of an entry */
 	u64 cr4, efer;
-	bool ept;
+	bool ept, mbec;
 };
 static const struct format formats[] = {
-	{"32-bit", 2, 10, 4, 0, 0, false},
-	{"32-bit PSE", 2, 10, 4, CR4_PSE, 0, false},
-	{"PAE", 3, 9, 8, CR4_PAE, 0, false},
-	{"4-level", 4, 9, 8, CR4_PAE, EFER_LME | EFER_LMA, false},
-	{"5-level", 5, 9, 8, CR4_PAE | CR4_LA57, EFER_LME | EFER_LMA, false},
-	{"EPT", 4, 9, 8, 0, 0, true},
-	{"EPT 5-level", 5, 9, 8, 0, 0, true},
+	{"32-bit", 2, 10, 4, 0, 0, false, false},
+	{"32-bit PSE", 2, 10, 4, CR4_PSE, 0, false, false},
+	{"PAE", 3, 9, 8, CR4_PAE, 0, false, false},
+	{"4-level", 4, 9, 8, CR4_PAE, EFER_LME | EFER_LMA, false, false},
+	{"5-level", 5, 9, 8, CR4_PAE | CR4_LA57, EFER_LME | EFER_LMA, false, false},
+	{"EPT", 4, 9, 8, 0, 0, true, false},
+	{"EPT 5-level", 5, 9, 8, 0, 0, true, false},
+	{"EPT, mode-based execute control", 4, 9, 8, 0, 0, true, true},
+	{"EPT 5-level, mode-based execute control", 5, 9, 8, 0, 0, true, true},
 };
 
 struct path {
@@ -52,7 +54,8 @@ struct path {
 	int leaf;   /* level */
 	int bad;    /* level at which the walk ends, 0 if it does not */
 	bool reserved;
-	bool r, w, u, x, nx_seen;
+	bool r, w, u, x, nx_seen; /* EPT: u is bit 10 */
+	bool execonly;		  /* EPT: no misconfiguration */
 	unsigned key;
 	u64 entry_pa[6];
 	gpa_t root;
@@ -68,9 +71,11 @@ static struct path build(const struct format *f, bool pse, u64 rsvd_phys)
 	struct path p = {.r = true, .w = true, .u = true, .x = true};
 	unsigned shift = 12 + f->bits * ((unsigned)f->levels - 1);
 	u64 table = TABLES, next = TABLES + PAGE_SIZE;
+	u64 any = f->mbec ? 0x407 : 7; /* EPT: what an entry is present by */
 
 	memset(mem + TABLES, 0, 16 * PAGE_SIZE);
 	p.root = table;
+	p.execonly = rnd() % 4;
 	p.la = rnd();
 	if (f->levels == 2 || f->levels == 3)
 		p.la = (u32)p.la;
@@ -110,8 +115,8 @@ static struct path build(const struct format *f, bool pse, u64 rsvd_phys)
 			/* Write without read is a misconfiguration. */
 			if (w && !r && !reserved)
 				r = true;
-			e |= r | (u64)w << 1 | (u64)x << 2;
-			if (!(e & 7))
+			e |= r | (u64)w << 1 | (u64)x << 2 | (u64)u << 10;
+			if (!(e & any))
 				present = false;
 			if (leaf)
 				e |= 6 << 3;
@@ -122,8 +127,10 @@ static struct path build(const struct format *f, bool pse, u64 rsvd_phys)
 				default: e = (e & ~0x38ull) | (leaf ? 2 << 3 : 1 << 3); break;
 				}
 			}
-			if (!(e & 7))
+			if (!(e & any))
 				present = false;
+			/* Bit 10 counts with bit 2, or not at all. */
+			reserved |= !r && !p.execonly && e & any & ~3ull;
 			p.r &= r;
 		} else {
 			e |= (u64)w << 1 | (u64)u << 2 | 1;
@@ -157,7 +164,7 @@ static struct path build(const struct format *f, bool pse, u64 rsvd_phys)
 		p.x &= x;
 		p.nx_seen |= f->size == 8 && !x;
 		if (!present) {
-			e &= f->ept ? ~7ull : ~1ull;
+			e &= f->ept ? ~any : ~1ull;
 			reserved = false;
 		}
 		memcpy(mem + p.entry_pa[level], &e, f->size);
@@ -334,6 +341,7 @@ static void ept(const struct format *f)
 			      : fetch ? PFERR_FETCH
 				      : PFERR_USER) |
 			     PFERR_GUEST_FINAL;
+		bool user = fetch && rnd() % 2; /* a user-mode linear address */
 		struct guest_fault flt = {0};
 		gpa_t gpa;
 		u64 q;
@@ -343,13 +351,16 @@ static void ept(const struct format *f)
 		mmu->cpu_role.maxphyaddr = 46;
 		mmu->cpu_role.base.level = (u32)f->levels & 0xf;
 		mmu->cpu_role.base.ept = 1;
+		mmu->cpu_role.base.access = f->mbec ? ACC_ALL | ACC_EXEC_USER : ACC_ALL;
+		mmu->cpu_role.base.ept_mbec = f->mbec;
+		mmu->cpu_role.base.ept_execonly = p.execonly;
 		mmu->cpu_role.base.ad_disabled = !ad;
 		mmu->get_guest_pgd = get_eptp;
 		test_eptp = p.root;
 		mmu_init_walk(v, mmu);
 		clear_ad(f, &p);
-		gpa = mmu->gva_to_gpa(v, mmu, p.la, access, &flt);
-		ok = !p.bad && (write ? p.w : fetch ? p.x : p.r);
+		gpa = mmu->gva_to_gpa(v, mmu, p.la, access | (user ? PFERR_GVA_USER : 0), &flt);
+		ok = !p.bad && (write ? p.w : !fetch ? p.r : f->mbec && user ? p.u : p.x);
 		if (ok != (gpa != GPA_INVALID))
 			fail_msg("%s round %d: gpa %lx -> %lx, expected %s", f->name, i, p.la, gpa,
 				 ok ? "a translation" : "a fault");
@@ -368,7 +379,8 @@ static void ept(const struct format *f)
 		q = write ? 2 : fetch ? 4 : 1;
 		q |= 1 << 7 | 1 << 8;
 		if (!p.bad)
-			q |= (u64)p.r << 3 | (u64)p.w << 4 | (u64)p.x << 5;
+			q |= (u64)p.r << 3 | (u64)p.w << 4 | (u64)p.x << 5 |
+			     (u64)(f->mbec && p.u) << 6;
 		assert_int_equal(flt.exit_qualification, q);
 	}
 	fake_vm_free(kvm);

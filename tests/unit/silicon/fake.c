@@ -44,6 +44,12 @@ static void x_pending(struct sil_cpu *cpu)
 	cpu_request_clear(cpu, SIL_REQ_TIMER | SIL_REQ_NOTIFY);
 }
 
+static void x_no_boundary(struct sil_cpu *cpu, u32 n)
+{
+	(void)n;
+	x_pending(cpu);
+}
+
 static __noreturn void x_violation(struct sil_cpu *cpu, gpa_t gpa, u64 la, u64 qual)
 {
 	struct fake *f = fake_of(cpu);
@@ -78,9 +84,25 @@ static void x_apic(struct sil_cpu *cpu, const struct sil_access *a, void *data)
 
 static void x_intercept(struct isa_cpu *c, enum isa_icpt what, u64 arg)
 {
-	if (what == ICPT_HLT && fake_of(sil_of(c))->icpt_hlt)
+	struct fake *f = fake_of(sil_of(c));
+
+	if (what == ICPT_HLT && f->icpt_hlt)
 		leave(sil_of(c), X_HLT);
+	f->arg = arg;
+	if (f->icpt >> what & 1)
+		leave(sil_of(c), X_INTERCEPT);
 }
+
+static void x_write_cr(struct isa_cpu *c, unsigned n, u64 val, unsigned gpr)
+{
+	struct fake *f = fake_of(sil_of(c));
+
+	f->arg = val;
+	if (n == 3 && f->icpt_cr3)
+		leave(sil_of(c), X_INTERCEPT);
+	op_write_cr(c, n, val, gpr);
+}
+_Static_assert(ICPT_N <= 64, "bits of fake.icpt");
 
 static void x_vmx(struct isa_cpu *c, const struct isa_insn *i)
 {
@@ -98,10 +120,8 @@ static int x_root_rdmsr(const struct sil_machine *m, u32 index, u64 *val)
 }
 
 static const struct isa_ops fake_isa = {
-	SIL_ENGINE_ISA_OPS,
-	.intercept = x_intercept,
-	.vmx = x_vmx,
-	.port_out = x_out,
+	SIL_ENGINE_ISA_OPS, .intercept = x_intercept, .write_cr = x_write_cr,
+	.vmx = x_vmx,	    .port_out = x_out,
 };
 
 static const struct sil_virt_ops fake_virt = {
@@ -111,6 +131,7 @@ static const struct sil_virt_ops fake_virt = {
 	.triple_fault = x_triple,
 	.trap_exits = x_trap_exits,
 	.pending = x_pending,
+	.no_boundary = x_no_boundary,
 	.ept_violation = x_violation,
 	.ept_misconfig = x_misconfig,
 	.npt_fault = x_npt,
@@ -330,6 +351,48 @@ void fake_mode64(struct fake *f, unsigned cpl)
 	cpu_context_changed(f->cpu);
 }
 
+void fake_identity(struct fake *f)
+{
+	u64 k;
+
+	fake_init(f);
+	fake_ept(f, 4, true);
+	for (k = 0; k < FAKE_MEM >> 12; k++)
+		fake_ept_map(f, k << 12, (u64)f->mem + (k << 12), 1, 7);
+	f->cpu->c.s.cr3 = fake_page(f);
+	for (k = 0; k < FAKE_MEM >> 12; k++)
+		fake_map(f, PG_4L, k << 12, 1, k << 12 | 0x3, 7);
+	fake_mode64(f, 0);
+}
+
+void fake_idt(struct fake *f)
+{
+	unsigned v;
+
+	/* GDT at 0x22000: null, 64-bit code, data */
+	memset(f->mem + 0x22000, 0, 64);
+	fake_set(f, 0x22008, 0x00af9b000000ffffull);
+	fake_set(f, 0x22010, 0x00cf93000000ffffull);
+	f->cpu->c.s.gdtr = (struct isa_dtr){0x22000, 0x3f};
+	for (v = 0; v < 32; v++) {
+		u64 to = 0x21000 + 16 * v;
+
+		fake_set(f, 0x20000 + 16 * v,
+			 (to & 0xffff) | 8 << 16 | 0x8e00ull << 32 | (to & 0xffff0000) << 32);
+		fake_set(f, 0x20008 + 16 * v, 0);
+		f->mem[to] = 0xf4;
+	}
+	f->cpu->c.s.idtr = (struct isa_dtr){0x20000, 0x1ff};
+	f->exc_bitmap = 0;
+}
+
+void fake_load(struct fake *f, const u8 *code, size_t n, u64 at)
+{
+	memcpy(f->mem + at, code, n);
+	sil_memory_written(f->m, (hva_t)f->mem + at, n);
+	f->cpu->c.s.rip = at;
+}
+
 void fake_mode32(struct fake *f, unsigned cpl, bool paging, bool pae)
 {
 	struct isa_sys *s = &f->cpu->c.s;
@@ -351,8 +414,20 @@ void fake_real(struct fake *f)
 	cpu_context_changed(f->cpu);
 }
 
+static u8 untrapped(const struct fake *f)
+{
+	if (f->ask)
+		return 0;
+	return UNTRAPPED_CR3_STORE | (f->icpt_cr3 ? 0 : UNTRAPPED_CR3_LOAD) |
+	       (f->icpt >> ICPT_INVLPG & 1 ? 0 : UNTRAPPED_INVLPG) |
+	       (f->icpt >> ICPT_PAUSE & 1 ? 0 : UNTRAPPED_PAUSE) |
+	       (f->icpt >> ICPT_INTN & 1 ? 0 : UNTRAPPED_INT) |
+	       (f->exc_bitmap >> X86_BP & 1 ? 0 : UNTRAPPED_BP);
+}
+
 enum fake_exit fake_run(struct fake *f)
 {
+	f->cpu->untrapped = untrapped(f);
 	f->exit = X_NONE;
 	engine_run(f->cpu);
 	return f->exit;

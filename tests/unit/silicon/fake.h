@@ -21,7 +21,8 @@ enum fake_exit {
 	X_APIC,
 	X_MTF,
 	X_PML,
-	X_PORT
+	X_PORT,
+	X_INTERCEPT
 };
 
 struct fake {
@@ -35,11 +36,15 @@ struct fake {
 	/* what to intercept */
 	u32 exc_bitmap;
 	bool icpt_hlt;
+	u64 icpt;      /* of the others, a bit for each enum isa_icpt */
+	bool icpt_cr3; /* MOV to CR3 */
+	bool ask;      /* translated code is not told what is not intercepted */
 	/* the exit */
 	enum fake_exit exit;
 	struct isa_event ev;
 	gpa_t gpa;
 	u64 la, qual;
+	u64 arg; /* X_INTERCEPT */
 	struct sil_access acc;
 };
 
@@ -75,6 +80,16 @@ void fake_set(struct fake *f, u64 gpa, u64 val);
 void fake_mode64(struct fake *f, unsigned cpl);
 void fake_mode32(struct fake *f, unsigned cpl, bool paging, bool pae);
 void fake_real(struct fake *f);
+/* With EPT and guest tables that map all memory to itself, in 64-bit mode at CPL 0. */
+void fake_identity(struct fake *f);
+/* IDT at 0x20000 with interrupt gates to 0x21000 + 16 * vector, where there is an HLT; GDT at
+ * 0x22000. */
+void fake_idt(struct fake *f);
+/* Code at guest-physical and linear @at, where RIP then is. */
+void fake_load(struct fake *f, const u8 *code, size_t n, u64 at);
+#define SNIPPET(name, text)                                                                   \
+	__asm__(".pushsection .rodata\n" #name ":\n" text "\n" #name "_end:\n.popsection\n"); \
+	extern const u8 name[], name##_end[]
 enum fake_exit fake_run(struct fake *f);
 /* Walks; returns 0 with *@out, or the exit / X_EXCEPTION with f->ev of a #PF. */
 enum fake_exit fake_walk(struct fake *f, u64 la, unsigned how, struct walk_out *out);

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "fake.h"
+#include "silicon/paging/tlb.h"
 
 #define P  0x1u
 #define W  0x2u
@@ -477,6 +478,109 @@ static void test_pdptes(void **state)
 	fake_fini(&f);
 }
 
+/* ---- Flushes ---- */
+
+static u8 *host_of(u64 la, bool write)
+{
+	return tlb_translate(f.cpu, la, write ? ISA_ACC_WRITE : 0);
+}
+
+/*
+ * SDM vol. 3A, 4.10.2.3: a processor may have several entries for a large page, and software cannot
+ * know; so INVLPG of any address in it is about all of them. @nested: the page is 2 MiB for the
+ * guest only.
+ */
+static void large_flush(enum pg_format fmt, bool nested, bool global)
+{
+	static const u32 at[] = {0, 0x1000, 0x5678, 0x1ff000, 0x1fffff, 0x2000, 0x3000};
+	u64 la = 0x40000000, base, step = 2 << 20;
+	unsigned k, n, pass;
+
+	setup(fmt, nested, 0);
+	base = nested ? 0x400000 : align_up((u64)f.mem, 2 << 20) + (4 << 20);
+	for (k = 0; k < 8 << 20; k += PAGE_SIZE)
+		f.mem[k] = 0;
+	if (global)
+		f.cpu->c.s.cr4 |= CR4_PGE | CR4_PCIDE;
+	if (fmt == PG_32)
+		step = 4 << 20;
+	cpu_context_changed(f.cpu);
+	for (pass = 0; pass < 4; pass++) {
+		u64 to = base + (pass & 1) * step;
+
+		fake_map(&f, fmt, la, 2, to | P | W | PS | (global ? G : 0), P | W);
+		/* Any address in it; with global pages also from another context. */
+		if (pass && global) {
+			f.cpu->c.s.cr3 ^= 1;
+			cpu_context_changed(f.cpu);
+		}
+		if (pass)
+			tlb_invlpg(f.cpu, la + (pass == 2 ? step - 1 : 0x7000));
+		if (pass && global) {
+			f.cpu->c.s.cr3 ^= 1;
+			cpu_context_changed(f.cpu);
+		}
+		for (n = 0; n < 2; n++)
+			for (k = 0; k < ARRAY_SIZE(at); k++)
+				assert_ptr_equal(host_of(la + at[k], n ^ (pass & 1)),
+						 (nested ? f.mem : NULL) + to + at[k]);
+	}
+	fake_fini(&f);
+}
+
+static void test_large_flush(void **state)
+{
+	large_flush(PG_4L, false, false);
+	large_flush(PG_4L, true, false);
+	large_flush(PG_4L, false, true);
+	large_flush(PG_4L, true, true);
+	large_flush(PG_32, true, false);
+}
+
+/* Pages that share an entry of the first level stay known to the second, with their rights, until
+ * they are flushed. */
+static void test_second_level(void **state)
+{
+	u64 a = 0x40000000, b = a + ((u64)ISA_TLB_SIZE << PAGE_SHIFT), walks;
+	unsigned k;
+
+	setup(PG_4L, true, 0);
+	fake_map(&f, PG_4L, a, 1, 0x7000 | P | W, P | W);
+	fake_map(&f, PG_4L, b, 1, 0x8000 | P | W | A, P | W);
+	assert_ptr_equal(host_of(a + 5, true), f.mem + 0x7005);
+	assert_ptr_equal(host_of(b + 6, false), f.mem + 0x8006);
+	walks = f.cpu->n.tlb_miss_read + f.cpu->n.tlb_miss_write;
+	for (k = 0; k < 10; k++) {
+		assert_ptr_equal(host_of(a + k, k & 1), f.mem + 0x7000 + k);
+		assert_ptr_equal(host_of(b + k, false), f.mem + 0x8000 + k);
+	}
+	assert_int_equal(f.cpu->n.tlb_miss_read + f.cpu->n.tlb_miss_write, walks);
+	/* Read only so far: the first write sets the dirty flag. */
+	host_of(b, true);
+	assert_int_equal(f.cpu->n.tlb_miss_read + f.cpu->n.tlb_miss_write, walks + 1);
+	/* Each flush takes what it is about. */
+	fake_map(&f, PG_4L, a, 1, 0x9000 | P | W, P | W);
+	tlb_invlpg(f.cpu, a + 0xfff);
+	assert_ptr_equal(host_of(b, true), f.mem + 0x8000);
+	assert_ptr_equal(host_of(a, true), f.mem + 0x9000);
+	fake_map(&f, PG_4L, a, 1, 0xa000 | P | W, P | W);
+	fake_map(&f, PG_4L, b, 1, 0xb000 | P | W, P | W);
+	tlb_flush_pcid(f.cpu, 0, false);
+	assert_ptr_equal(host_of(a, false), f.mem + 0xa000);
+	assert_ptr_equal(host_of(b, false), f.mem + 0xb000);
+	/* More generations than there are. */
+	for (k = 0; k < 10000; k++) {
+		u64 to = 0x7000 + (k & 3) * PAGE_SIZE;
+
+		fake_map(&f, PG_4L, a, 1, to | P | W, P | W);
+		tlb_flush_pcid(f.cpu, 0, false);
+		assert_ptr_equal(host_of(a, false), f.mem + to);
+		assert_ptr_equal(host_of(b, false), f.mem + 0xb000);
+		assert_ptr_equal(host_of(a, false), f.mem + to);
+	}
+	fake_fini(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest t[] = {
@@ -486,7 +590,8 @@ int main(void)
 		cmocka_unit_test(test_smap_implicit),  cmocka_unit_test(test_ept_violations),
 		cmocka_unit_test(test_ept_misconfig),  cmocka_unit_test(test_ept_ad),
 		cmocka_unit_test(test_ept_large),      cmocka_unit_test(test_mbec),
-		cmocka_unit_test(test_pdptes),
+		cmocka_unit_test(test_pdptes),	       cmocka_unit_test(test_large_flush),
+		cmocka_unit_test(test_second_level),
 	};
 
 	return cmocka_run_group_tests(t, NULL, NULL);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/counter.h"
 #include "spec/msr.h"
 
 #define ROOT_PAGES 64
@@ -14,6 +15,8 @@ static u64 host_tsc(void *opaque)
 {
 	struct guest *g = opaque;
 
+	if (g->tsc_native)
+		return counter_read();
 	return __atomic_fetch_add(&g->tsc, g->tsc_step, __ATOMIC_RELAXED);
 }
 
@@ -185,20 +188,28 @@ static void unmap_guarded(u8 *p, size_t n)
 	munmap(p - PAGE_SIZE, n + 2 * PAGE_SIZE);
 }
 
-void guest_init(struct guest *g)
+static enum sil_engine engine_asked(void)
 {
-	guest_init_engine(g, SIL_ENGINE_INTERP);
+	const char *name = getenv("KVMLESS_TEST_ENGINE");
+
+	return name && !strcmp(name, "jit") ? SIL_ENGINE_JIT : SIL_ENGINE_INTERP;
 }
 
-void guest_init_engine(struct guest *g, enum sil_engine engine)
+void guest_init(struct guest *g)
+{
+	guest_init_engine(g, engine_asked());
+}
+
+static void init(struct guest *g, enum sil_engine engine, bool tsc_native)
 {
 	struct sil_config cfg = {.vendor = SIL_INTEL,
 				 .engine = engine,
 				 .tsc_khz = 2000000,
+				 .tsc_native = tsc_native,
 				 .host = &host,
 				 .host_opaque = g};
 
-	*g = (struct guest){.tsc = 1000, .tsc_step = 1};
+	*g = (struct guest){.tsc = 1000, .tsc_step = 1, .tsc_native = tsc_native};
 	g->mem = map_guarded(GUEST_MEM);
 	g->pages = map_guarded(ROOT_PAGES * PAGE_SIZE);
 	assert_int_equal(sil_machine_create(&cfg, &g->m), 0);
@@ -206,6 +217,16 @@ void guest_init_engine(struct guest *g, enum sil_engine engine)
 	g->r = sil_regs(g->cpu);
 	build_memory(g);
 	init_vmcs(g);
+}
+
+void guest_init_engine(struct guest *g, enum sil_engine engine)
+{
+	init(g, engine, false);
+}
+
+void guest_init_native_tsc(struct guest *g)
+{
+	init(g, engine_asked(), true);
 }
 
 void guest_fini(struct guest *g)
@@ -269,4 +290,29 @@ u32 guest_run(struct guest *g)
 		fail_msg("VM entry refused: %s", f ? text : "?");
 	}
 	return vmr(g, VM_EXIT_REASON);
+}
+
+int guest_setup(void **state)
+{
+	static struct guest g;
+
+	guest_init(&g);
+	*state = &g;
+	return 0;
+}
+
+int guest_teardown(void **state)
+{
+	guest_fini(*state);
+	return 0;
+}
+
+u64 run_to_vmcall(struct guest *g)
+{
+	u32 reason = guest_run(g);
+
+	if (reason != EXIT_REASON_VMCALL)
+		fail_msg("exit %u at %#lx, qualification %#lx, event %#lx", reason,
+			 vmr(g, GUEST_RIP), vmr(g, EXIT_QUALIFICATION), vmr(g, VM_EXIT_INTR_INFO));
+	return vmr(g, GUEST_RIP);
 }

@@ -54,6 +54,7 @@ struct guest {
 	void *vmcs;
 	u64 tsc; /* each reading adds tsc_step */
 	u64 tsc_step;
+	bool tsc_native; /* but this is the host's counter */
 	bool fire_timer; /* arm_timer: the time has come at once */
 	u64 armed;
 };
@@ -61,6 +62,8 @@ struct guest {
 /* A 64-bit guest at CPL 0 about to execute CODE, every optional control off but EPT and VPID. */
 void guest_init(struct guest *g);
 void guest_init_engine(struct guest *g, enum sil_engine engine);
+/* The time stamp counter is the host's own. */
+void guest_init_native_tsc(struct guest *g);
 void guest_fini(struct guest *g);
 void *guest_page(struct guest *g); /* zeroed */
 void guest_code(struct guest *g, const u8 *start, const u8 *end);
@@ -79,5 +82,15 @@ void vm_cpu2(struct guest *g, u64 bits);
 /* VMLAUNCH or VMRESUME as is due; returns the exit reason. */
 u32 guest_run(struct guest *g);
 void guest_inject(struct guest *g, unsigned type, unsigned vector);
+
+/* Interruption information: valid, of @type; with an error code. */
+#define INFO(type, vector)     (0x80000000ull | (type) << 8 | (vector))
+#define INFO_ERR(type, vector) (INFO(type, vector) | 1 << 11)
+
+/* cmocka's: *@state is a struct guest. */
+int guest_setup(void **state);
+int guest_teardown(void **state);
+/* Runs until VMCALL; returns its RIP. */
+u64 run_to_vmcall(struct guest *g);
 
 #endif

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "base/counter.h"
+
 #define NO_INFO (~0u)
 
 /* Instruction information of memory operands: tables 28-9 to 28-14. */
@@ -433,6 +435,68 @@ static void test_tsc(void **state)
 	guest_fini(&g);
 }
 
+BLOB(tsc3, "rdmsr; mov r8, rax; shl rdx, 32; or r8, rdx; rdtsc; mov r9, rax; shl rdx, 32\n"
+	   "or r9, rdx; rdtscp; mov r10, rax; shl rdx, 32; or r10, rdx; mov r11, rcx; vmcall");
+BLOB(tsc_wait, "1: rdtsc; shl rdx, 32; or rdx, rax; mov rbx, rdx; jmp 1b");
+
+/* Where the counter is the host's, translated code reads it by itself. */
+static void test_native_tsc(void **state)
+{
+	struct guest g;
+	u64 before, after, offset = -123456789ull;
+	u8 *map;
+
+	guest_init_native_tsc(&g);
+	map = guest_page(&g);
+	vmw(&g, MSR_BITMAP, (u64)map);
+	vm_or(&g, CPU_BASED_VM_EXEC_CONTROL,
+	      CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_USE_TSC_OFFSETTING);
+	vm_cpu2(&g, SECONDARY_EXEC_ENABLE_RDTSCP);
+	vmw(&g, TSC_OFFSET, offset);
+	g.r->tsc_aux = 0x1234567;
+	for (unsigned i = 0; i < 3; i++) {
+		vmw(&g, GUEST_RIP, CODE);
+		g.r->gpr[RCX] = 0x10;
+		before = counter_read() + offset;
+		RUN_THROUGH(&g, tsc3);
+		after = counter_read() + offset;
+		assert_true(before <= g.r->gpr[R8] && g.r->gpr[R8] <= g.r->gpr[R9]);
+		assert_true(g.r->gpr[R9] <= g.r->gpr[R10] && g.r->gpr[R10] <= after);
+		assert_int_equal(g.r->gpr[R11], 0x1234567);
+	}
+	/* The same translations for a VMCS that has no RDTSCP, then for one that wants exits. */
+	intercept_all(&g);
+	vm_clear(&g, SECONDARY_VM_EXEC_CONTROL, SECONDARY_EXEC_ENABLE_RDTSCP);
+	vmw(&g, GUEST_RIP, CODE);
+	g.r->gpr[RCX] = 0x10;
+	assert_int_equal(guest_run(&g), EXIT_REASON_EXCEPTION_NMI);
+	assert_int_equal(vmr(&g, VM_EXIT_INTR_INFO), 0x80000306);
+	vm_cpu2(&g, SECONDARY_EXEC_ENABLE_RDTSCP);
+	vm_or(&g, CPU_BASED_VM_EXEC_CONTROL, CPU_BASED_RDTSC_EXITING);
+	assert_int_equal(guest_run(&g), EXIT_REASON_RDTSCP);
+	vmw(&g, GUEST_RIP, CODE);
+	g.r->gpr[RCX] = 0x10;
+	assert_int_equal(guest_run(&g), EXIT_REASON_RDTSC);
+	vm_clear(&g, CPU_BASED_VM_EXEC_CONTROL, CPU_BASED_RDTSC_EXITING);
+	/* Twice as fast. */
+	vm_cpu2(&g, SECONDARY_EXEC_TSC_SCALING);
+	vmw(&g, TSC_MULTIPLIER, 2ull << 48);
+	before = 2 * counter_read() + offset;
+	RUN_THROUGH(&g, tsc3);
+	assert_true(before <= g.r->gpr[R9] && g.r->gpr[R9] <= 2 * counter_read() + offset);
+	/* The host's timer never fires. */
+	vm_clear(&g, SECONDARY_VM_EXEC_CONTROL, SECONDARY_EXEC_TSC_SCALING);
+	vm_or(&g, PIN_BASED_VM_EXEC_CONTROL, PIN_BASED_VMX_PREEMPTION_TIMER);
+	vmw(&g, TSC_OFFSET, 0);
+	vmw(&g, VMX_PREEMPTION_TIMER_VALUE, 10000);
+	GUEST_CODE(&g, tsc_wait);
+	vmw(&g, GUEST_RIP, CODE);
+	assert_int_equal(guest_run(&g), EXIT_REASON_PREEMPTION_TIMER);
+	assert_int_equal(vmr(&g, GUEST_RIP), CODE);
+	assert_true(g.r->gpr[RBX] < g.armed);
+	guest_fini(&g);
+}
+
 BLOB(pause_loop, "1: pause; rdtsc; jmp 1b");
 
 static void test_pause_loop(void **state)
@@ -545,13 +609,13 @@ static void test_eptp_switching(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows),	       cmocka_unit_test(test_linear_addresses),
-		cmocka_unit_test(test_nothing_asked),  cmocka_unit_test(test_cr_masks),
-		cmocka_unit_test(test_cr3_targets),    cmocka_unit_test(test_fixed_bits),
-		cmocka_unit_test(test_io_bitmaps),     cmocka_unit_test(test_msr_bitmaps),
-		cmocka_unit_test(test_gated),	       cmocka_unit_test(test_tsc),
-		cmocka_unit_test(test_pause_loop),     cmocka_unit_test(test_shadow_vmcs),
-		cmocka_unit_test(test_eptp_switching),
+		cmocka_unit_test(test_rows),	      cmocka_unit_test(test_linear_addresses),
+		cmocka_unit_test(test_nothing_asked), cmocka_unit_test(test_cr_masks),
+		cmocka_unit_test(test_cr3_targets),   cmocka_unit_test(test_fixed_bits),
+		cmocka_unit_test(test_io_bitmaps),    cmocka_unit_test(test_msr_bitmaps),
+		cmocka_unit_test(test_gated),	      cmocka_unit_test(test_tsc),
+		cmocka_unit_test(test_native_tsc),    cmocka_unit_test(test_pause_loop),
+		cmocka_unit_test(test_shadow_vmcs),   cmocka_unit_test(test_eptp_switching),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,7 +27,7 @@
 	 SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE | SECONDARY_EXEC_WBINVD_EXITING | \
 	 SECONDARY_EXEC_RDRAND_EXITING | SECONDARY_EXEC_ENABLE_INVPCID |         \
 	 SECONDARY_EXEC_RDSEED_EXITING | SECONDARY_EXEC_ENABLE_XSAVES |          \
-	 SECONDARY_EXEC_TSC_SCALING)
+	 SECONDARY_EXEC_TSC_SCALING | SECONDARY_EXEC_PAUSE_LOOP_EXITING)
 #define EXIT_OFFERED                                                                          \
 	(VM_EXIT_SAVE_DEBUG_CONTROLS | VM_EXIT_HOST_ADDR_SPACE_SIZE | VM_EXIT_LOAD_IA32_PAT | \
 	 VM_EXIT_SAVE_IA32_PAT | VM_EXIT_LOAD_IA32_EFER | VM_EXIT_SAVE_IA32_EFER |            \
@@ -77,6 +77,9 @@ void nested_caps_init(const struct vmx_config *c, u64 cap[CAP_N])
 		ept |= VMX_EPT_INVEPT_GLOBAL | VMX_EPT_INVEPT_SINGLE | VMX_EPT_2MB_PAGE |
 		       VMX_EPT_1GB_PAGE;
 		cpu2 |= SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_ENABLE_VMFUNC;
+		/* Which of the two rights a fetch needed is in the violation's bit 9. */
+		if (host_cap(CAP_EPT_VPID) & VMX_EPT_ADV_EXIT_INFO)
+			cpu2 |= SECONDARY_EXEC_MODE_BASED_EPT_EXEC;
 		if (c->ept_ad) {
 			cpu2 |= SECONDARY_EXEC_ENABLE_PML;
 			ept |= VMX_EPT_AD;
@@ -256,6 +259,6 @@ int nested_set_cap(struct kvm_vcpu *v, u32 index, u64 val)
 	default: return -EINVAL;
 	}
 	if (!ret)
-		n->check_dirty = T_ALL;
+		nested_evmcs_update_caps(v);
 	return ret;
 }

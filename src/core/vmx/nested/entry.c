@@ -22,11 +22,12 @@ bool nested_check(struct kvm_vcpu *v, enum check_group first, enum check_group l
 		n->host_was_64bit = n->check.host_is_64bit = host_64bit;
 		n->check_dirty = T_ALL;
 	}
-	topics = n->check_dirty;
-	if (v12_cpu(n->vmcs12, CPU_BASED_TPR_SHADOW) ||
-	    V12(n->vmcs12, VMCS_LINK_POINTER) != ~0ull ||
-	    !v12_cpu2(n->vmcs12, SECONDARY_EXEC_ENABLE_EPT))
-		topics |= T_ALWAYS;
+	topics = n->check_dirty |
+		 check_memory_topics(
+			 (u32)V12(n->vmcs12, CPU_BASED_VM_EXEC_CONTROL),
+			 v12_cpu2(n->vmcs12, SECONDARY_EXEC_ENABLE_EPT) ? SECONDARY_EXEC_ENABLE_EPT
+									: 0,
+			 V12(n->vmcs12, TPR_THRESHOLD), V12(n->vmcs12, VMCS_LINK_POINTER));
 	/*
 	 * The rows about segments compare fields that are saved at every exit (access rights of CS
 	 * and SS, RFLAGS.VM) with rare ones: both have to be of the same moment. Others look at
@@ -109,7 +110,7 @@ void nested_transition_flush(struct kvm_vcpu *v, bool entry)
 
 static u64 l1_timer_now(struct kvm_vcpu *v)
 {
-	return kvm_guest_tsc(v) >> NESTED_TIMER_SHIFT;
+	return kvm_guest_tsc_rough(v) >> NESTED_TIMER_SHIFT;
 }
 
 static void start_timer(struct kvm_vcpu *v)
@@ -210,8 +211,11 @@ int nested_run(struct kvm_vcpu *v, bool launch)
 	u32 shadow = vmx_get_interrupt_shadow(v);
 	struct vmcs12 *v12 = n->vmcs12;
 	struct check_failure f;
+	int ret;
 
-	if (n->current_vmptr == VMPTR_NONE || (v12->revision & VMCS12_SHADOW)) {
+	if (nested_evmcs_use(v, insn, launch, &ret) == EVMCS_REFUSED)
+		return ret;
+	if (!nested_has_vmcs12(n) || (v12->revision & VMCS12_SHADOW)) {
 		nested_explain_because(v, insn, 0, insn,
 				       "there is a current VMCS, not a shadow one", "31.3",
 				       n->current_vmptr);
@@ -252,6 +256,8 @@ int nested_run(struct kvm_vcpu *v, bool launch)
 		n->run_pending = false;
 		return kvm_exit_internal_error(v, KVM_INTERNAL_ERROR_EMULATION, NULL, 0);
 	}
+	if (nested_evmcs_active(n))
+		nested_evmcs_entered(v);
 	kvm_stat_inc(v, nested_entries);
 	VCPU_TRACE(event, v, TRACE_NESTED_ENTRY, 0, 0, 0);
 	nested_cache_shadow_vmcs12(v);

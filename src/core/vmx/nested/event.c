@@ -21,9 +21,7 @@ static void exception_vmexit(struct kvm_vcpu *v)
 {
 	struct queued_exception *ex = &v->arch->exception_vmexit;
 	struct vmcs12 *v12 = vmcs12_of(v);
-	bool soft = ex->vector == X86_BP || ex->vector == X86_OFV;
-	u32 info = (u32)(ex->vector | INTR_INFO_VALID |
-			 (soft ? INTR_TYPE_SOFT_EXC : INTR_TYPE_HARD_EXCEPTION));
+	u32 info = (u32)(ex->vector | INTR_INFO_VALID) | vmx_exception_type(ex);
 	u64 q = 0;
 
 	/* CR2 and DR6 stay as they are: what would have gone there is the qualification. */
@@ -263,6 +261,7 @@ void nested_ept_inject(struct kvm_vcpu *v, const struct guest_fault *f)
 		q = hw_q & EPT_VIOLATION_NMI_UNBLOCK;
 	} else if (f->error & PFERR_RSVD) {
 		reason = EXIT_REASON_EPT_MISCONFIG;
+		nested_explain_ept(v, f->addr);
 		q = 0;
 	} else if (from_hw) {
 		/* Whether there was a linear address only the processor knows. */

@@ -11,6 +11,63 @@
 #include "core/vmx/nested/nested.h"
 #include "spec/msr.h"
 
+/* ---- Fields that every exit touches, in the order of the arrays that hold their values ---- */
+
+#define SAVED(F)                       \
+	F(GUEST_CR0)                   \
+	F(GUEST_CR4)                   \
+	F(GUEST_CS_AR_BYTES)           \
+	F(GUEST_SS_AR_BYTES)           \
+	F(GUEST_INTERRUPTIBILITY_INFO) \
+	F(GUEST_PENDING_DBG_EXCEPTIONS)
+#define INFO(F)                    \
+	F(VM_EXIT_INSTRUCTION_LEN) \
+	F(VMX_INSTRUCTION_INFO)    \
+	F(GUEST_LINEAR_ADDRESS)
+#define HOST_SEG(F, S)          \
+	F(GUEST_##S##_SELECTOR) \
+	F(GUEST_##S##_AR_BYTES) \
+	F(GUEST_##S##_BASE)     \
+	F(GUEST_##S##_LIMIT)
+/* In the order of enum isa_seg. */
+#define HOST(F)               \
+	HOST_SEG(F, ES)       \
+	HOST_SEG(F, CS)       \
+	HOST_SEG(F, SS)       \
+	HOST_SEG(F, DS)       \
+	HOST_SEG(F, FS)       \
+	HOST_SEG(F, GS)       \
+	HOST_SEG(F, LDTR)     \
+	HOST_SEG(F, TR)       \
+	F(GUEST_SYSENTER_CS)  \
+	F(GUEST_SYSENTER_ESP) \
+	F(GUEST_SYSENTER_EIP) \
+	F(GUEST_IDTR_BASE)    \
+	F(GUEST_IDTR_LIMIT)   \
+	F(GUEST_GDTR_BASE)    \
+	F(GUEST_GDTR_LIMIT)   \
+	F(GUEST_IA32_DEBUGCTL)
+#define ORDINAL(prefix, name) prefix##_##name,
+#define SAVED_NR(name)	      ORDINAL(SAVED, name)
+#define INFO_NR(name)	      ORDINAL(INFO, name)
+#define HOST_NR(name)	      ORDINAL(HOST, name)
+enum { SAVED(SAVED_NR) NSAVED };
+enum { INFO(INFO_NR) NINFO };
+enum { HOST(HOST_NR) NHOST };
+
+void nested_exit_init(struct kvm_vcpu *v)
+{
+	const struct sil_machine *m = v->kvm->machine;
+	struct nested_vmx *n = nested_of(v);
+#define NAME(name) name,
+	static const u32 saved[] = {SAVED(NAME)}, info[] = {INFO(NAME)}, host[] = {HOST(NAME)};
+#undef NAME
+
+	BUG_ON(!sil_vmcs_list(m, saved, NSAVED, &n->saved) ||
+	       !sil_vmcs_list(m, info, NINFO, &n->info) ||
+	       !sil_vmcs_list(m, host, NHOST, &n->host));
+}
+
 /* ---- Guest state ---- */
 
 /*
@@ -35,25 +92,26 @@ static u64 activity(const struct kvm_vcpu *v)
 void nested_sync_vmcs12(struct kvm_vcpu *v)
 {
 	struct nested_vmx *n = nested_of(v);
+	const struct loaded_vmcs *l = vmx_of(v)->loaded;
 	struct vmcs12 *v12 = n->vmcs12;
+	u64 val[NSAVED];
 
+	sil_vmread_list(v->cpu, &n->saved, val);
 	V12_SET(v12, GUEST_CR0,
-		merged_cr(vmcs_read(v, GUEST_CR0), vmcs_read(v, CR0_READ_SHADOW),
-			  v->arch->cr0_guest_owned, V12(v12, GUEST_CR0),
-			  V12(v12, CR0_GUEST_HOST_MASK)));
+		merged_cr(val[SAVED_GUEST_CR0], l->cr0_read_shadow, v->arch->cr0_guest_owned,
+			  V12(v12, GUEST_CR0), V12(v12, CR0_GUEST_HOST_MASK)));
 	V12_SET(v12, GUEST_CR4,
-		merged_cr(vmcs_read(v, GUEST_CR4), vmcs_read(v, CR4_READ_SHADOW),
-			  v->arch->cr4_guest_owned, V12(v12, GUEST_CR4),
-			  V12(v12, CR4_GUEST_HOST_MASK)));
+		merged_cr(val[SAVED_GUEST_CR4], l->cr4_read_shadow, v->arch->cr4_guest_owned,
+			  V12(v12, GUEST_CR4), V12(v12, CR4_GUEST_HOST_MASK)));
 	V12_SET(v12, GUEST_RSP, kvm_rsp_read(v));
 	V12_SET(v12, GUEST_RIP, kvm_rip_read(v));
 	V12_SET(v12, GUEST_RFLAGS, vmx_get_rflags(v));
-	V12_SET(v12, GUEST_CS_AR_BYTES, vmcs_read(v, GUEST_CS_AR_BYTES));
-	V12_SET(v12, GUEST_SS_AR_BYTES, vmcs_read(v, GUEST_SS_AR_BYTES));
-	V12_SET(v12, GUEST_INTERRUPTIBILITY_INFO, vmcs_read(v, GUEST_INTERRUPTIBILITY_INFO));
+	V12_SET(v12, GUEST_CS_AR_BYTES, val[SAVED_GUEST_CS_AR_BYTES]);
+	V12_SET(v12, GUEST_SS_AR_BYTES, val[SAVED_GUEST_SS_AR_BYTES]);
+	V12_SET(v12, GUEST_INTERRUPTIBILITY_INFO, val[SAVED_GUEST_INTERRUPTIBILITY_INFO]);
 	/* With interruptibility and RFLAGS.TF, which L1 often writes, it is looked at by one check.
 	 */
-	V12_SET(v12, GUEST_PENDING_DBG_EXCEPTIONS, vmcs_read(v, GUEST_PENDING_DBG_EXCEPTIONS));
+	V12_SET(v12, GUEST_PENDING_DBG_EXCEPTIONS, val[SAVED_GUEST_PENDING_DBG_EXCEPTIONS]);
 	V12_SET(v12, GUEST_ACTIVITY_STATE, activity(v));
 	V12_SET(v12, GUEST_CR3, kvm_read_cr3(v));
 	if (v12_cpu2(v12, SECONDARY_EXEC_ENABLE_EPT) && is_pae_paging(v)) {
@@ -82,8 +140,8 @@ void nested_sync_vmcs12(struct kvm_vcpu *v)
 		V12_SET(v12, VMX_PREEMPTION_TIMER_VALUE, nested_timer_remaining(v));
 	n->rare_unsynced = true;
 	/* L1 has control over when this is looked at, and may find it wanting: see "Lazy" in
-	 * docs/nested.md. */
-	if (!v->kvm->arch->params.kvmless_lazy_vmcs12)
+	 * docs/nested.md. An enlightened VMCS it looks at without us. */
+	if (!v->kvm->arch->params.kvmless_lazy_vmcs12 || nested_evmcs_active(n))
 		nested_sync_rare(v);
 }
 
@@ -101,11 +159,8 @@ static u64 vectoring_info(struct kvm_vcpu *v, u32 reason, u32 intr_info)
 	    (reason == EXIT_REASON_EXCEPTION_NMI && is_exception_n(intr_info, X86_DF_VEC)))
 		return 0;
 	if (a->exception.injected) {
-		bool soft = a->exception.vector == X86_BP || a->exception.vector == X86_OFV;
-
-		info = a->exception.vector | INTR_INFO_VALID |
-		       (soft ? INTR_TYPE_SOFT_EXC : INTR_TYPE_HARD_EXCEPTION);
-		if (soft)
+		info = a->exception.vector | INTR_INFO_VALID | vmx_exception_type(&a->exception);
+		if (vmx_exception_type(&a->exception) != INTR_TYPE_HARD_EXCEPTION)
 			V12_SET(v12, VM_EXIT_INSTRUCTION_LEN, a->event_exit_inst_len);
 		if (a->exception.has_error) {
 			info |= INTR_INFO_DELIVER_ERR_CODE;
@@ -128,23 +183,32 @@ static u64 vectoring_info(struct kvm_vcpu *v, u32 reason, u32 intr_info)
 static void abort_vmx(struct kvm_vcpu *v, u32 indicator)
 {
 	nested_of(v)->vmcs12->abort = indicator;
-	base_log(LOG_WARN, "L1 vCPU %u: VMX abort %u", v->id, indicator);
+	nested_explain_because(v, "VM exit", 0, "VMX_ABORT",
+			       indicator == 1
+				       ? "each entry of the VM-exit MSR-store area can be read "
+					 "with RDMSR"
+			       : indicator == 4 ? "each entry of the VM-exit MSR-load area can be "
+						  "written with WRMSR"
+						: "PDPTEs at host CR3 have no reserved bit set",
+			       "28.7", indicator);
 	kvm_make_request(v, REQ_TRIPLE_FAULT);
 }
 
 static void store_exit_info(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 qualification)
 {
 	struct vmcs12 *v12 = vmcs12_of(v);
+	u64 val[NINFO];
 
 	V12_SET(v12, VM_EXIT_REASON, reason);
 	V12_SET(v12, EXIT_QUALIFICATION, qualification);
 	/* 27.8: a failed entry changes nothing else. */
 	if (reason & VMX_EXIT_REASON_FAILED_VMENTRY)
 		return;
+	sil_vmread_list(v->cpu, &nested_of(v)->info, val);
 	v12->launched = 1;
 	V12_SET(v12, VM_ENTRY_INTR_INFO_FIELD,
 		V12(v12, VM_ENTRY_INTR_INFO_FIELD) & ~INTR_INFO_VALID);
-	V12_SET(v12, VM_EXIT_INSTRUCTION_LEN, vmcs_read(v, VM_EXIT_INSTRUCTION_LEN));
+	V12_SET(v12, VM_EXIT_INSTRUCTION_LEN, val[INFO_VM_EXIT_INSTRUCTION_LEN]);
 	V12_SET(v12, IDT_VECTORING_INFO_FIELD, vectoring_info(v, reason, intr_info));
 	V12_SET(v12, VM_EXIT_INTR_INFO, intr_info);
 	/* 28.2.3, 26.3: an IRET that faulted has ended NMI blocking, which L0 has restored for
@@ -153,8 +217,8 @@ static void store_exit_info(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 q
 	    (reason == EXIT_REASON_EPT_VIOLATION && (qualification & EPT_VIOLATION_NMI_UNBLOCK)))
 		V12_SET(v12, GUEST_INTERRUPTIBILITY_INFO,
 			V12(v12, GUEST_INTERRUPTIBILITY_INFO) & ~GUEST_INTR_STATE_NMI);
-	V12_SET(v12, VMX_INSTRUCTION_INFO, vmcs_read(v, VMX_INSTRUCTION_INFO));
-	V12_SET(v12, GUEST_LINEAR_ADDRESS, vmcs_read(v, GUEST_LINEAR_ADDRESS));
+	V12_SET(v12, VMX_INSTRUCTION_INFO, val[INFO_VMX_INSTRUCTION_INFO]);
+	V12_SET(v12, GUEST_LINEAR_ADDRESS, val[INFO_GUEST_LINEAR_ADDRESS]);
 	if (nested_store_msrs(v, V12(v12, VM_EXIT_MSR_STORE_ADDR),
 			      (u32)V12(v12, VM_EXIT_MSR_STORE_COUNT)))
 		abort_vmx(v, 1);
@@ -162,48 +226,44 @@ static void store_exit_info(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 q
 
 /* ---- Host state (28.5) ---- */
 
-static void load_host_segments(struct kvm_vcpu *v)
+/* 28.5.2: null is unusable. Limit and, but for FS and GS, base are undefined then. */
+static void host_segment(u64 *val, u64 sel, u32 ar, u64 base, u32 limit)
+{
+	val[0] = sel;
+	val[1] = sel ? ar : ar | (u32)SEG_AR_UNUSABLE;
+	val[2] = base;
+	val[3] = limit;
+}
+
+static void load_host_fields(struct kvm_vcpu *v)
 {
 	const struct vmcs12 *v12 = vmcs12_of(v);
 	const u32 data = 0xc093; /* present, writable, accessed, 32 bits, 4 KiB units */
 	bool long_mode = v12_exit(v12, VM_EXIT_HOST_ADDR_SPACE_SIZE);
-	const struct {
-		unsigned seg;
-		struct isa_seg s;
-	} rows[] = {
-		{CS,
-		 {.sel = (u16)V12(v12, HOST_CS_SELECTOR),
-		  .limit = ~0u,
-		  .ar = (u32)(0x809b | (long_mode ? SEG_AR_L : SEG_AR_DB))}},
-		{SS, {.sel = (u16)V12(v12, HOST_SS_SELECTOR), .limit = ~0u, .ar = data}},
-		{DS, {.sel = (u16)V12(v12, HOST_DS_SELECTOR), .limit = ~0u, .ar = data}},
-		{ES, {.sel = (u16)V12(v12, HOST_ES_SELECTOR), .limit = ~0u, .ar = data}},
-		{FS,
-		 {.sel = (u16)V12(v12, HOST_FS_SELECTOR),
-		  .limit = ~0u,
-		  .ar = data,
-		  .base = V12(v12, HOST_FS_BASE)}},
-		{GS,
-		 {.sel = (u16)V12(v12, HOST_GS_SELECTOR),
-		  .limit = ~0u,
-		  .ar = data,
-		  .base = V12(v12, HOST_GS_BASE)}},
-		{TR,
-		 {.sel = (u16)V12(v12, HOST_TR_SELECTOR),
-		  .limit = 0x67,
-		  .ar = 0x8b,
-		  .base = V12(v12, HOST_TR_BASE)}},
-		{LDTR, {.ar = (u32)SEG_AR_UNUSABLE}},
-	};
+	u64 val[NHOST];
 
-	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct isa_seg s = rows[i].s;
-
-		/* 28.5.2: null is unusable. */
-		if (!s.sel)
-			s.ar |= (u32)SEG_AR_UNUSABLE;
-		vmx_set_segment(v, &s, rows[i].seg);
-	}
+#define SEGMENT(S, sel, ar, base, limit) \
+	host_segment(&val[HOST_GUEST_##S##_SELECTOR], sel, ar, base, limit)
+	SEGMENT(CS, V12(v12, HOST_CS_SELECTOR), (u32)(0x809b | (long_mode ? SEG_AR_L : SEG_AR_DB)),
+		0, ~0u);
+	SEGMENT(SS, V12(v12, HOST_SS_SELECTOR), data, 0, ~0u);
+	SEGMENT(DS, V12(v12, HOST_DS_SELECTOR), data, 0, ~0u);
+	SEGMENT(ES, V12(v12, HOST_ES_SELECTOR), data, 0, ~0u);
+	SEGMENT(FS, V12(v12, HOST_FS_SELECTOR), data, V12(v12, HOST_FS_BASE), ~0u);
+	SEGMENT(GS, V12(v12, HOST_GS_SELECTOR), data, V12(v12, HOST_GS_BASE), ~0u);
+	SEGMENT(TR, V12(v12, HOST_TR_SELECTOR), 0x8b, V12(v12, HOST_TR_BASE), 0x67);
+	SEGMENT(LDTR, 0, 0, 0, 0);
+#undef SEGMENT
+	val[HOST_GUEST_SYSENTER_CS] = V12(v12, HOST_IA32_SYSENTER_CS);
+	val[HOST_GUEST_SYSENTER_ESP] = V12(v12, HOST_IA32_SYSENTER_ESP);
+	val[HOST_GUEST_SYSENTER_EIP] = V12(v12, HOST_IA32_SYSENTER_EIP);
+	val[HOST_GUEST_IDTR_BASE] = V12(v12, HOST_IDTR_BASE);
+	val[HOST_GUEST_IDTR_LIMIT] = 0xffff;
+	val[HOST_GUEST_GDTR_BASE] = V12(v12, HOST_GDTR_BASE);
+	val[HOST_GUEST_GDTR_LIMIT] = 0xffff;
+	val[HOST_GUEST_IA32_DEBUGCTL] = 0;
+	sil_vmwrite_list(v->cpu, &nested_of(v)->host, val);
+	v->regs.seg_fields = 0;
 }
 
 void nested_load_host_state(struct kvm_vcpu *v)
@@ -232,26 +292,32 @@ void nested_load_host_state(struct kvm_vcpu *v)
 		abort_vmx(v, 2);
 	nested_transition_flush(v, false);
 
-	vmcs_write(v, GUEST_SYSENTER_CS, V12(v12, HOST_IA32_SYSENTER_CS));
-	vmcs_write(v, GUEST_SYSENTER_ESP, V12(v12, HOST_IA32_SYSENTER_ESP));
-	vmcs_write(v, GUEST_SYSENTER_EIP, V12(v12, HOST_IA32_SYSENTER_EIP));
-	vmcs_write(v, GUEST_IDTR_BASE, V12(v12, HOST_IDTR_BASE));
-	vmcs_write(v, GUEST_IDTR_LIMIT, 0xffff);
-	vmcs_write(v, GUEST_GDTR_BASE, V12(v12, HOST_GDTR_BASE));
-	vmcs_write(v, GUEST_GDTR_LIMIT, 0xffff);
+	load_host_fields(v);
 	if (v12_exit(v12, VM_EXIT_LOAD_IA32_PAT)) {
 		v->arch->pat = V12(v12, HOST_IA32_PAT);
 		vmx_set_msr(v, MSR_IA32_CR_PAT, v->arch->pat);
 	}
-	load_host_segments(v);
 	kvm_set_dr(v, 7, DR7_FIXED_1);
-	vmcs_write(v, GUEST_IA32_DEBUGCTL, 0);
 	if (nested_load_msrs(v, V12(v12, VM_EXIT_MSR_LOAD_ADDR),
 			     (u32)V12(v12, VM_EXIT_MSR_LOAD_COUNT)))
 		abort_vmx(v, 4);
 }
 
 /* ---- The exit ---- */
+
+/* If L0 had the last exit of L2, it has not kept it: L2 did not go on. */
+static void count_exit(struct kvm_vcpu *v, u32 reason)
+{
+	struct nested_vmx *n = nested_of(v);
+
+	kvm_stat_inc(v, nested_exits);
+	stat_reason(v->arch->stat.l2_to_l1, reason, 1);
+	if (n->kept) {
+		stat_reason(v->arch->stat.l2_kept, n->kept - 1, -1);
+		v->arch->stat.nested_exits_l0--;
+		n->kept = 0;
+	}
+}
 
 void nested_vmexit(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 qualification)
 {
@@ -274,7 +340,6 @@ void nested_vmexit(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 qualificat
 	/* L2 goes on after an SMI with the deadline it had. */
 	if (reason != NESTED_EXIT_SILENT)
 		n->has_timer_deadline = false;
-	n->vapic_page = n->apic_access_page = n->pi_desc = HVA_BAD;
 	v->arch->tsc_offset = v->arch->l1_tsc_offset;
 	v->arch->tsc_multiplier = v->arch->l1_tsc_multiplier;
 	/* Undelivered events of L2 are in vmcs12 by now. */
@@ -285,9 +350,9 @@ void nested_vmexit(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 qualificat
 
 	nested_switch_vmcs(v, &vmx_of(v)->vmcs01);
 	/* L1's TSC may have been moved while L2 ran. */
-	vmcs_write(v, TSC_OFFSET, v->arch->tsc_offset);
+	vmx_write_tsc_offset(v, v->arch->tsc_offset);
 	if (vmx_of(v)->config->tsc_scaling)
-		vmcs_write(v, TSC_MULTIPLIER, v->arch->tsc_multiplier);
+		vmx_write_tsc_multiplier(v, v->arch->tsc_multiplier);
 	if (unlikely(vmx_of(v)->vmcs01_stale)) {
 		vmx_of(v)->vmcs01_stale = false;
 		vmx_update_exec_controls(v);
@@ -297,8 +362,8 @@ void nested_vmexit(struct kvm_vcpu *v, u32 reason, u32 intr_info, u64 qualificat
 	/* It may have been halted. */
 	v->mp_state = KVM_MP_STATE_RUNNABLE;
 	if (reason != NESTED_EXIT_SILENT) {
-		n->need_shadow_sync = n->shadow_vmcs != NULL;
-		kvm_stat_inc(v, nested_exits);
+		n->need_shadow_sync = n->shadow_vmcs || nested_evmcs_active(n);
+		count_exit(v, reason);
 		VCPU_TRACE(by_l1, v, vmx_exit_name(reason), reason);
 	}
 	nested_load_host_state(v);
@@ -310,10 +375,9 @@ void nested_fail_late(struct kvm_vcpu *v, u32 reason, u64 qualification)
 {
 	struct nested_vmx *n = nested_of(v);
 
-	n->vapic_page = n->apic_access_page = n->pi_desc = HVA_BAD;
 	store_exit_info(v, reason | VMX_EXIT_REASON_FAILED_VMENTRY, 0, qualification);
-	n->need_shadow_sync = n->shadow_vmcs != NULL;
-	kvm_stat_inc(v, nested_exits);
+	n->need_shadow_sync = n->shadow_vmcs || nested_evmcs_active(n);
+	count_exit(v, reason);
 	VCPU_TRACE(by_l1, v, vmx_exit_name(reason), reason | VMX_EXIT_REASON_FAILED_VMENTRY);
 	nested_load_host_state(v);
 	kvm_make_request(v, REQ_EVENT);

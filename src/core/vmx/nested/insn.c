@@ -44,6 +44,18 @@ static int refuse(struct kvm_vcpu *v, const char *insn, u32 error, const char *r
 	return nested_fail(v, error);
 }
 
+/* VMREAD, VMWRITE of a field that vmcs12 does not have. */
+static int refuse_field(struct kvm_vcpu *v, const char *insn, u64 field)
+{
+	const char *name = field >> 32 ? NULL : vmcs_field_name((u32)field);
+
+	if (name)
+		nested_note(v, "%s is not among the fields that this VMX has", name);
+	else
+		nested_note(v, "no field has this encoding");
+	return refuse(v, insn, VMXERR_UNSUPPORTED_VMCS_COMPONENT, "the field exists", field);
+}
+
 static int refuse_invalid(struct kvm_vcpu *v, const char *insn, const char *rule, u64 value)
 {
 	nested_explain_because(v, insn, 0, insn, rule, "31.3", value);
@@ -78,9 +90,13 @@ int nested_handle_vmxon(struct kvm_vcpu *v)
 	if (!page_ok(v, ptr))
 		return refuse_invalid(v, "VMXON",
 				      "the operand is page-aligned and within MAXPHYADDR", ptr);
-	if (vcpu_read_guest(v, ptr, &revision, sizeof(revision)) || revision != VMCS12_REVISION)
+	if (vcpu_read_guest(v, ptr, &revision, sizeof(revision)))
+		return refuse_invalid(v, "VMXON", "the region is memory", ptr);
+	if (revision != VMCS12_REVISION) {
+		nested_note(v, "the region has %#x, not %#x", revision, VMCS12_REVISION);
 		return refuse_invalid(v, "VMXON",
 				      "the region holds the revision of IA32_VMX_BASIC[30:0]", ptr);
+	}
 	n->vmxon_ptr = ptr;
 	if (nested_enter_operation(v))
 		return -ENOMEM;
@@ -114,6 +130,8 @@ int nested_handle_vmclear(struct kvm_vcpu *v)
 	if (ptr == n->vmxon_ptr)
 		return refuse(v, "VMCLEAR", VMXERR_VMCLEAR_VMXON_POINTER,
 			      "the operand is not the VMXON pointer", ptr);
+	if (nested_evmcs_vmclear(v, ptr))
+		return nested_succeed(v);
 	if (ptr == n->current_vmptr)
 		nested_release_vmcs12(v);
 	/* A region that is not memory: nothing to be done to it. */
@@ -135,15 +153,19 @@ int nested_handle_vmptrld(struct kvm_vcpu *v)
 	if (ptr == n->vmxon_ptr)
 		return refuse(v, "VMPTRLD", VMXERR_VMPTRLD_VMXON_POINTER,
 			      "the operand is not the VMXON pointer", ptr);
+	if (nested_evmcs_active(n))
+		return refuse_invalid(v, "VMPTRLD", "no enlightened VMCS is active", ptr);
 	if (ptr == n->current_vmptr)
 		return nested_succeed(v);
 	if (vcpu_read_guest(v, ptr, &revision, sizeof(revision)))
 		revision = ~0u;
 	if ((revision & ~(u32)VMCS12_SHADOW) != VMCS12_REVISION ||
 	    ((revision & VMCS12_SHADOW) &&
-	     !(n->cap[CAP_PROCBASED2] >> 32 & SECONDARY_EXEC_SHADOW_VMCS)))
+	     !(n->cap[CAP_PROCBASED2] >> 32 & SECONDARY_EXEC_SHADOW_VMCS))) {
+		nested_note(v, "the region has %#x, not %#x", revision, VMCS12_REVISION);
 		return refuse(v, "VMPTRLD", VMXERR_VMPTRLD_INCORRECT_VMCS_REVISION_ID,
-			      "the region holds the revision of IA32_VMX_BASIC[30:0]", revision);
+			      "the region holds the revision of IA32_VMX_BASIC[30:0]", ptr);
+	}
 	nested_release_vmcs12(v);
 	if (vcpu_read_guest(v, ptr, n->vmcs12, VMCS12_SIZE))
 		return refuse(v, "VMPTRLD", VMXERR_VMPTRLD_INCORRECT_VMCS_REVISION_ID,
@@ -171,7 +193,7 @@ static struct vmcs12 *access_target(struct kvm_vcpu *v)
 {
 	struct nested_vmx *n = nested_of(v);
 
-	if (n->current_vmptr == VMPTR_NONE)
+	if (!nested_has_vmcs12(n))
 		return NULL;
 	if (!is_guest_mode(v))
 		return n->vmcs12;
@@ -195,12 +217,17 @@ int nested_handle_vmread(struct kvm_vcpu *v)
 	field = kvm_register_read(v, info >> 28 & 15);
 	nr = field >> 32 ? -1 : vmcs12_find((u32)field);
 	if (nr < 0)
-		return refuse(v, "VMREAD", VMXERR_UNSUPPORTED_VMCS_COMPONENT, "the field exists",
-			      field);
+		return refuse_field(v, "VMREAD", field);
 	kvm_stat_inc(v, nested_vmread_exits);
-	if (!is_guest_mode(v) && nested_is_rare((unsigned)nr))
-		nested_fetch_rare(v);
-	val = vmcs12_read(v12, (u32)field);
+	if (!is_guest_mode(v) && nested_evmcs_active(nested_of(v))) {
+		/* TLFS calls it unsupported; Windows does it. */
+		if (!nested_evmcs_read(v, (u32)field, &val))
+			return refuse_field(v, "VMREAD", field);
+	} else {
+		if (!is_guest_mode(v) && nested_is_rare((unsigned)nr))
+			nested_fetch_rare(v);
+		val = vmcs12_read(v12, (u32)field);
+	}
 	if (info & BIT(10)) {
 		kvm_register_write(v, info >> 3 & 15, val);
 		return nested_succeed(v);
@@ -210,12 +237,6 @@ int nested_handle_vmread(struct kvm_vcpu *v)
 	    nested_write_operand(v, gva, &val, len))
 		return 1;
 	return nested_succeed(v);
-}
-
-/* Access rights have reserved bits that processors drop. */
-static u64 stored_value(u32 field, u64 val)
-{
-	return field >= GUEST_ES_AR_BYTES && field <= GUEST_TR_AR_BYTES ? val & 0x1f0ff : val;
 }
 
 int nested_handle_vmwrite(struct kvm_vcpu *v)
@@ -232,6 +253,8 @@ int nested_handle_vmwrite(struct kvm_vcpu *v)
 	v12 = access_target(v);
 	if (!v12)
 		return refuse_invalid(v, "VMWRITE", "there is a current VMCS", ~0ull);
+	if (!is_guest_mode(v) && nested_evmcs_active(n))
+		return refuse_invalid(v, "VMWRITE", "no enlightened VMCS is active", n->evmcs.ptr);
 	if (info & BIT(10)) {
 		val = kvm_register_read(v, info >> 3 & 15);
 	} else {
@@ -244,13 +267,12 @@ int nested_handle_vmwrite(struct kvm_vcpu *v)
 	field = kvm_register_read(v, info >> 28 & 15);
 	nr = field >> 32 ? -1 : vmcs12_find((u32)field);
 	if (nr < 0)
-		return refuse(v, "VMWRITE", VMXERR_UNSUPPORTED_VMCS_COMPONENT, "the field exists",
-			      field);
+		return refuse_field(v, "VMWRITE", field);
 	if (vmcs_type((u32)field) == VMCS_TYPE_EXIT_INFO && !(n->cap[CAP_MISC] & BIT(29)))
 		return refuse(v, "VMWRITE", VMXERR_VMWRITE_READ_ONLY_VMCS_COMPONENT,
 			      "the field is not read-only (IA32_VMX_MISC[29])", field);
 	kvm_stat_inc(v, nested_vmwrite_exits);
-	val = stored_value((u32)field, val);
+	val = nested_stored_value((u32)field, val);
 	if (!is_guest_mode(v)) {
 		/* The other half of a 64-bit field may be newer in vmcs02. */
 		if (vmcs_is_high((u32)field) && nested_is_rare((unsigned)nr))
@@ -386,7 +408,7 @@ static bool switch_eptp(struct kvm_vcpu *v)
 	if (!nested_eptp_valid(v, eptp))
 		return false;
 	V12_SET(v12, EPT_POINTER, eptp);
-	mmu_enter_ept12(v, eptp);
+	nested_enter_ept12(v, eptp);
 	mmu_reset_context(v);
 	if (!v12_cpu2(v12, SECONDARY_EXEC_ENABLE_VPID))
 		kvm_make_request(v, REQ_TLB_FLUSH_GUEST);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/hyperv.h"
 #include "core/irqchip/irqchip.h"
 #include "core/vmx/nested/nested.h"
 
@@ -39,6 +40,7 @@ void nested_switch_vmcs(struct kvm_vcpu *v, struct loaded_vmcs *l)
 	vmx->loaded = l;
 	BUG_ON(sil_vmptrld(v->cpu, l->vmcs) != SIL_VMX_OK);
 	regcache_switched(&v->regs, VMX_LAZY_SET);
+	hv_level_changed(v);
 }
 
 /* ---- VMXON and VMXOFF ---- */
@@ -102,10 +104,14 @@ int nested_enter_operation(struct kvm_vcpu *v)
 	n->last_vpid = 0;
 	n->vmcs02_ready = false;
 	n->shadow_known = false;
+	n->pages_generation = ~0ull;
+	n->vapic_page = n->apic_access_page = n->pi_desc = HVA_BAD;
+	nested_shadow_init(v);
 	n->current_vmptr = VMPTR_NONE;
 	n->host_was_64bit = false;
 	n->vmxon = true;
 	v->mmu->guest_mmu.inject_fault = nested_ept_inject;
+	nested_evmcs_release(v);
 	n->check = (struct check_ctx){
 		.read = check_read,
 		.vmcs = v,
@@ -118,6 +124,7 @@ int nested_enter_operation(struct kvm_vcpu *v)
 		.vmcs_rev = check_vmcs_rev,
 		.read_pa = check_read_pa,
 	};
+	nested_evmcs_update_caps(v);
 	return 0;
 }
 
@@ -138,6 +145,7 @@ void nested_leave_operation(struct kvm_vcpu *v)
 	}
 	n->need_shadow_sync = false;
 	n->current_vmptr = VMPTR_NONE;
+	nested_evmcs_release(v);
 	mmu_free_roots(v, &v->mmu->guest_mmu, MMU_ROOTS_ALL);
 	free_operation(v);
 }
@@ -159,9 +167,11 @@ int nested_vcpu_create(struct kvm_vcpu *v)
 
 	if (!n)
 		return -ENOMEM;
-	n->vmxon_ptr = n->current_vmptr = VMPTR_NONE;
+	n->vmxon_ptr = n->current_vmptr = n->evmcs.ptr = VMPTR_NONE;
 	nested_caps_init(vmx_of(v)->config, n->cap);
 	vmx_of(v)->nested = n;
+	nested_evmcs_update_caps(v);
+	nested_exit_init(v);
 	return 0;
 }
 
@@ -186,7 +196,7 @@ void nested_after_set_cpuid(struct kvm_vcpu *v)
 	n->cap[CAP_CR4_FIXED1] = ~v->arch->cr4_reserved & 0xffffffff;
 	n->check.maxphyaddr = v->arch->maxphyaddr;
 	n->check.va_bits = v->arch->va_bits;
-	n->check_dirty = T_ALL;
+	nested_evmcs_update_caps(v);
 }
 
 static bool fixed_ok(u64 val, u64 fixed0, u64 fixed1)
@@ -224,4 +234,8 @@ const struct kvm_x86_nested_ops vmx_nested_ops = {
 	.leave_smm = nested_leave_smm,
 	.get_state = nested_get_state,
 	.set_state = nested_set_state,
+	.guest_cap = nested_evmcs_guest_cap,
+	.evmcs_version = nested_evmcs_version,
+	.enable_evmcs = nested_evmcs_enable,
+	.hv_flushed = nested_evmcs_flushed,
 };

@@ -92,6 +92,11 @@ int nested_write_operand(struct kvm_vcpu *v, gva_t gva, const void *src, unsigne
 	return access_operand(v, gva, (void *)src, len, PFERR_WRITE);
 }
 
+u64 nested_stored_value(u32 field, u64 val)
+{
+	return field >= GUEST_ES_AR_BYTES && field <= GUEST_TR_AR_BYTES ? val & 0x1f0ff : val;
+}
+
 /* ---- Results ---- */
 
 static int finish(struct kvm_vcpu *v, u64 flags)
@@ -115,9 +120,11 @@ int nested_fail(struct kvm_vcpu *v, u32 error)
 	struct nested_vmx *n = nested_of(v);
 
 	/* Without a current VMCS there is no place for the number. */
-	if (n->current_vmptr == VMPTR_NONE)
+	if (!nested_has_vmcs12(n))
 		return nested_fail_invalid(v);
 	/* Not shadowed, so L1's VMREAD of it exits. */
 	V12_SET(n->vmcs12, VM_INSTRUCTION_ERROR, error);
+	if (nested_evmcs_active(n))
+		nested_evmcs_store_field(v, VM_INSTRUCTION_ERROR);
 	return finish(v, X86_ZF);
 }

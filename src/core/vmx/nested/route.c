@@ -165,10 +165,23 @@ static bool l1_mtf(struct kvm_vcpu *v)
 	       V12(v12, VM_ENTRY_INTR_INFO_FIELD) == (INTR_INFO_VALID | INTR_TYPE_OTHER_EVENT);
 }
 
+static bool l1_pause(struct kvm_vcpu *v)
+{
+	const struct vmcs12 *v12 = vmcs12_of(v);
+
+	return v12_cpu(v12, CPU_BASED_PAUSE_EXITING) ||
+	       v12_cpu2(v12, SECONDARY_EXEC_PAUSE_LOOP_EXITING);
+}
+
 static bool l1_invpcid(struct kvm_vcpu *v)
 {
 	return v12_cpu2(vmcs12_of(v), SECONDARY_EXEC_ENABLE_INVPCID) &&
 	       v12_cpu(vmcs12_of(v), CPU_BASED_INVLPG_EXITING);
+}
+
+static bool l0_vmcall(struct kvm_vcpu *v)
+{
+	return nested_evmcs_takes_vmcall(v);
 }
 
 /* ---- The table ---- */
@@ -207,6 +220,7 @@ struct route {
 	}
 /* A function stands for itself. */
 #define l0_exception FN(l0_exception)
+#define l0_vmcall    FN(l0_vmcall)
 #define l1_exception FN(l1_exception)
 #define l1_cr_access FN(l1_cr_access)
 #define l1_io	     FN(l1_io)
@@ -216,6 +230,7 @@ struct route {
 #define l1_vmwrite   FN(l1_vmwrite)
 #define l1_mtf	     FN(l1_mtf)
 #define l1_invpcid   FN(l1_invpcid)
+#define l1_pause     FN(l1_pause)
 
 static const struct route routes[] = {
 #define NESTED_EXIT(reason, l0, l1) [EXIT_REASON_##reason] = {true, l0, l1},
@@ -241,6 +256,8 @@ bool nested_reflect(struct kvm_vcpu *v)
 	const struct route *r =
 		reason < ARRAY_SIZE(routes) && routes[reason].known ? &routes[reason] : NULL;
 
+	nested_of(v)->kept = 0;
+	stat_reason(v->arch->stat.l2_exits, reason, 1);
 	/* vmcs12 has passed the checks: L1 is not to see an entry fail that has succeeded for it.
 	 */
 	if (unlikely(failed && reason == EXIT_REASON_INVALID_STATE)) {
@@ -250,6 +267,8 @@ bool nested_reflect(struct kvm_vcpu *v)
 	}
 	if (r && !failed && (wants(v, &r->l0) || !wants(v, &r->l1))) {
 		kvm_stat_inc(v, nested_exits_l0);
+		stat_reason(v->arch->stat.l2_kept, reason, 1);
+		nested_of(v)->kept = reason + 1;
 		return false;
 	}
 	info = reason == EXIT_REASON_EXCEPTION_NMI ? kvm_exit_info_2(v) : 0;

@@ -20,6 +20,9 @@ static void bring_up_to_date(struct kvm_vcpu *v)
 	}
 	nested_fetch_rare(v);
 	nested_shadow_to_vmcs12(v);
+	/* L2 that an SMI has interrupted has its newest state in vmcs12 alone. */
+	if (nested_evmcs_active(n) && !n->need_shadow_sync && !n->smm_guest_mode)
+		nested_evmcs_fetch(v);
 }
 
 static bool has_shadow_vmcs12(const struct vmcs12 *v12)
@@ -27,11 +30,35 @@ static bool has_shadow_vmcs12(const struct vmcs12 *v12)
 	return v12_cpu2(v12, SECONDARY_EXEC_SHADOW_VMCS) && V12(v12, VMCS_LINK_POINTER) != ~0ull;
 }
 
+/*
+ * Has L1 injected an event of the kinds that KVM_GET_VCPU_EVENTS leaves out (INT n, INT3, INTO,
+ * INT1), and is it being delivered? Then nothing of L2 has run, and the entry can be made again.
+ * (If L2 has executed the same instruction itself, an injection does what that does.)
+ */
+static bool entry_to_repeat(const struct kvm_vcpu *v, const struct vmcs12 *v12)
+{
+	const struct vcpu_arch *a = v->arch;
+	const struct queued_exception *ex = &a->exception;
+	u64 entry = V12(v12, VM_ENTRY_INTR_INFO_FIELD), info;
+
+	if (ex->injected && kvm_exception_is_soft(ex))
+		info = ex->vector | INTR_INFO_VALID | vmx_exception_type(ex);
+	else if (a->interrupt.injected && a->interrupt.soft)
+		info = a->interrupt.nr | INTR_INFO_VALID | INTR_TYPE_SOFT_INTR;
+	else
+		return false;
+	if (entry != info)
+		return false;
+	return (info & INTR_INFO_TYPE_MASK) == INTR_TYPE_HARD_EXCEPTION ||
+	       V12(v12, VM_ENTRY_INSTRUCTION_LEN) == a->event_exit_inst_len;
+}
+
 int nested_get_state(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size)
 {
 	struct nested_vmx *n = nested_of(v);
 	struct kvm_nested_state head = {.format = 0, .size = HEADER};
-	bool has_vmcs12 = (n->vmxon || n->smm_vmxon) && n->current_vmptr != VMPTR_NONE;
+	bool has_vmcs12 =
+		(n->vmxon || n->smm_vmxon) && nested_has_vmcs12(n) && !nested_evmcs_left(v);
 	bool has_shadow = has_vmcs12 && is_guest_mode(v) && has_shadow_vmcs12(n->vmcs12);
 
 	head.hdr.vmx.vmxon_pa = head.hdr.vmx.vmcs12_pa = VMPTR_NONE;
@@ -42,13 +69,15 @@ int nested_get_state(struct kvm_vcpu *v, struct kvm_nested_state *s, u32 size)
 			head.size += VMCS12_SIZE;
 		if (has_shadow)
 			head.size += VMCS12_SIZE;
+		if (has_vmcs12 && nested_evmcs_active(n))
+			head.flags |= KVM_STATE_NESTED_EVMCS;
 		if (n->smm_vmxon)
 			head.hdr.vmx.smm.flags |= KVM_STATE_NESTED_SMM_VMXON;
 		if (n->smm_guest_mode)
 			head.hdr.vmx.smm.flags |= KVM_STATE_NESTED_SMM_GUEST_MODE;
 		if (is_guest_mode(v)) {
 			head.flags |= KVM_STATE_NESTED_GUEST_MODE;
-			if (n->run_pending)
+			if (n->run_pending || entry_to_repeat(v, n->vmcs12))
 				head.flags |= KVM_STATE_NESTED_RUN_PENDING;
 			if (n->mtf_pending)
 				head.flags |= KVM_STATE_NESTED_MTF_PENDING;
@@ -101,8 +130,8 @@ static bool header_ok(struct kvm_vcpu *v, const struct kvm_nested_state *s)
 		return false;
 	if ((smm & KVM_STATE_NESTED_SMM_GUEST_MODE) && !(smm & KVM_STATE_NESTED_SMM_VMXON))
 		return false;
-	/* Enlightened VMCSs are not offered. */
-	return !(s->flags & KVM_STATE_NESTED_EVMCS);
+	return !(s->flags & KVM_STATE_NESTED_EVMCS) ||
+	       (guest_cpuid_has(v, FEAT_VMX) && nested_of(v)->evmcs.enabled);
 }
 
 static int restore_l2(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 size)
@@ -130,6 +159,8 @@ static int restore_l2(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 
 		if (n->shadow_vmcs12->revision != (VMCS12_REVISION | VMCS12_SHADOW))
 			return -EINVAL;
 	}
+	/* A notification may have been taken and not yet acted on: the descriptor knows. */
+	n->pi_pending = v12_pin(n->vmcs12, PIN_BASED_POSTED_INTR);
 	n->has_timer_deadline = s->hdr.vmx.flags & KVM_STATE_VMX_PREEMPTION_TIMER_DEADLINE;
 	n->timer_deadline = s->hdr.vmx.preemption_timer_deadline;
 	/* The mode of L1 is not here yet: what its host area says is what it was. */
@@ -174,14 +205,24 @@ int nested_set_state(struct kvm_vcpu *v, const struct kvm_nested_state *s, u32 s
 	}
 	if (size < HEADER + VMCS12_SIZE) {
 		/* In VMX operation without a current VMCS. */
-		return (s->flags & KVM_STATE_NESTED_GUEST_MODE) || h->vmcs12_pa != VMPTR_NONE
+		return (s->flags & (KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_EVMCS)) ||
+				       h->vmcs12_pa != VMPTR_NONE
 			       ? -EINVAL
 			       : 0;
 	}
-	if (h->vmcs12_pa == VMPTR_NONE || h->vmcs12_pa == h->vmxon_pa || !page_ok(v, h->vmcs12_pa))
+	if (h->vmcs12_pa == VMPTR_NONE ? !(s->flags & KVM_STATE_NESTED_EVMCS)
+				       : h->vmcs12_pa == h->vmxon_pa || !page_ok(v, h->vmcs12_pa))
 		return -EINVAL;
 	memcpy(n->vmcs12, s->data.vmx[0].vmcs12, VMCS12_SIZE);
-	nested_set_vmptr(v, h->vmcs12_pa);
+	if (h->vmcs12_pa == VMPTR_NONE) {
+		/* Where it is, is in L1's memory, and the MSR that says where may come later. What
+		 * is here is newer than what is there. */
+		n->evmcs.ptr = EVMCS_PENDING;
+		n->need_shadow_sync = true;
+		nested_mark_all_dirty(n);
+	} else {
+		nested_set_vmptr(v, h->vmcs12_pa);
+	}
 	/* A shadow VMCS may be current, and nothing be entered with it. */
 	if ((n->vmcs12->revision & ~(u32)VMCS12_SHADOW) != VMCS12_REVISION)
 		return -EINVAL;

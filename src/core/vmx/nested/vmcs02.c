@@ -41,7 +41,8 @@ static u32 l0_cpu(struct kvm_vcpu *v)
 	 SECONDARY_EXEC_ENABLE_INVPCID | SECONDARY_EXEC_ENABLE_RDTSCP |                           \
 	 SECONDARY_EXEC_ENABLE_XSAVES | SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY |                    \
 	 SECONDARY_EXEC_APIC_REGISTER_VIRT | SECONDARY_EXEC_ENABLE_VMFUNC | SECONDARY_EXEC_DESC | \
-	 SECONDARY_EXEC_UNRESTRICTED_GUEST | SECONDARY_EXEC_SHADOW_VMCS)
+	 SECONDARY_EXEC_UNRESTRICTED_GUEST | SECONDARY_EXEC_MODE_BASED_EPT_EXEC |                 \
+	 SECONDARY_EXEC_SHADOW_VMCS)
 /* Done here, never by the processor. */
 #define CPU2_EMULATED (SECONDARY_EXEC_SHADOW_VMCS | SECONDARY_EXEC_ENABLE_PML)
 
@@ -77,18 +78,20 @@ static void prepare_exec_controls(struct kvm_vcpu *v)
 			       ~(u32)(CPU_BASED_USE_IO_BITMAPS | CPU_BASED_USE_MSR_BITMAPS |
 				      CPU_BASED_USE_TSC_OFFSETTING));
 
-	vmx_set_pin(v, c->pin | (u32)V12(v12, PIN_BASED_VM_EXEC_CONTROL));
+	vmx_write_pin(v, c->pin | (u32)V12(v12, PIN_BASED_VM_EXEC_CONTROL));
 	/* Every port access goes to L1 or to user space. */
 	cpu |= CPU_BASED_UNCOND_IO_EXITING;
 	if (!(cpu & CPU_BASED_TPR_SHADOW))
 		cpu |= CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING;
 	else
-		vmcs_write(v, TPR_THRESHOLD, V12(v12, TPR_THRESHOLD));
+		vmx_write_tpr_threshold(v, (u32)V12(v12, TPR_THRESHOLD));
 	/* The bitmap follows in nested_merge_msr_bitmap: without a VMWRITE if it stays. */
 	cpu |= vmx_of(v)->loaded->cpu & CPU_BASED_USE_MSR_BITMAPS;
-	vmx_set_cpu(v, cpu);
-	vmx_set_cpu2(v, merged_cpu2(v));
-	vmx_set_exit(v, c->exit);
+	vmx_write_cpu(v, cpu);
+	vmx_write_cpu2(v, merged_cpu2(v));
+	/* What L0's own interrupts are does not matter, but posting needs it (27.2.1.1). */
+	vmx_write_exit(
+		v, c->exit | (v12_pin(v12, PIN_BASED_POSTED_INTR) ? VM_EXIT_ACK_INTR_ON_EXIT : 0));
 }
 
 void nested_prepare_controls(struct kvm_vcpu *v)
@@ -110,7 +113,7 @@ void nested_prepare_controls(struct kvm_vcpu *v)
 	/* Load controls are always set: the values come from here. */
 	if (l2_efer(v) & EFER_LMA)
 		entry |= VM_ENTRY_IA32E_MODE;
-	vmx_set_entry(v, entry);
+	vmx_write_entry(v, entry);
 
 	if (!n->run_pending) {
 		vmcs_write(v, VM_ENTRY_INTR_INFO_FIELD, 0);
@@ -150,6 +153,19 @@ static void prepare_page_fault_match(struct kvm_vcpu *v)
 
 	vmcs_write(v, PAGE_FAULT_ERROR_CODE_MASK, all ? 0 : V12(v12, PAGE_FAULT_ERROR_CODE_MASK));
 	vmcs_write(v, PAGE_FAULT_ERROR_CODE_MATCH, all ? 0 : V12(v12, PAGE_FAULT_ERROR_CODE_MATCH));
+}
+
+/* Whose loops end: L1's where it looks for some, else L0's own. */
+static void prepare_pause_loop(struct kvm_vcpu *v)
+{
+	const struct vmcs12 *v12 = vmcs12_of(v);
+	const struct vmx_config *c = vmx_of(v)->config;
+	bool l1 = v12_cpu2(v12, SECONDARY_EXEC_PAUSE_LOOP_EXITING);
+
+	if (!l1 && !c->ple)
+		return;
+	vmcs_write(v, PLE_GAP, l1 ? V12(v12, PLE_GAP) : c->ple_gap);
+	vmcs_write(v, PLE_WINDOW, l1 ? V12(v12, PLE_WINDOW) : c->ple_window);
 }
 
 /* ---- TSC: host -> L1 -> L2, each by multiplier and offset (25.6.5) ---- */
@@ -197,6 +213,15 @@ static void prepare_debug(struct kvm_vcpu *v, u64 l1_dr7)
 	}
 }
 
+void nested_enter_ept12(struct kvm_vcpu *v, u64 eptp)
+{
+	const struct nested_vmx *n = nested_of(v);
+	bool mbec = v12_cpu2(n->vmcs12, SECONDARY_EXEC_MODE_BASED_EPT_EXEC);
+	bool execonly = n->cap[CAP_EPT_VPID] & VMX_EPT_EXECUTE_ONLY;
+
+	mmu_enter_ept12(v, eptp, (mbec ? EPT12_MBEC : 0) | (execonly ? EPT12_EXECONLY : 0));
+}
+
 void nested_prepare_state(struct kvm_vcpu *v, u64 l1_dr7)
 {
 	struct nested_vmx *n = nested_of(v);
@@ -205,31 +230,33 @@ void nested_prepare_state(struct kvm_vcpu *v, u64 l1_dr7)
 
 	if (!vmcs_set_empty(&n->dirty))
 		copy_dirty(v);
-	if (n->controls_dirty)
+	if (n->controls_dirty) {
 		prepare_page_fault_match(v);
+		prepare_pause_loop(v);
+	}
 	n->controls_dirty = false;
 	v->regs.seg_fields = 0;
 	prepare_debug(v, l1_dr7);
 	vmx_set_rflags(v, V12(v12, GUEST_RFLAGS));
 	vmx_update_exception_bitmap(v);
 	v->arch->cr0_guest_owned = vmx_cr0_guest_owned(v);
-	vmcs_write(v, CR0_GUEST_HOST_MASK, ~v->arch->cr0_guest_owned);
+	vmx_write_cr0_guest_host_mask(v, ~v->arch->cr0_guest_owned);
 	if (n->run_pending && v12_entry(v12, VM_ENTRY_LOAD_IA32_PAT))
 		v->arch->pat = V12(v12, GUEST_IA32_PAT);
 	if (vmx_of(v)->config->entry & VM_ENTRY_LOAD_IA32_PAT)
-		vmcs_write(v, GUEST_IA32_PAT, v->arch->pat);
+		vmx_write_pat(v, v->arch->pat);
 
 	v->arch->tsc_offset = nested_calc_tsc_offset(v);
 	v->arch->tsc_multiplier = nested_calc_tsc_multiplier(v);
-	vmcs_write(v, TSC_OFFSET, v->arch->tsc_offset);
+	vmx_write_tsc_offset(v, v->arch->tsc_offset);
 	if (vmx_of(v)->config->tsc_scaling)
-		vmcs_write(v, TSC_MULTIPLIER, v->arch->tsc_multiplier);
+		vmx_write_tsc_multiplier(v, v->arch->tsc_multiplier);
 
 	nested_transition_flush(v, true);
 	v->mmu->guest_mmu.log_dirty =
 		v12_cpu2(v12, SECONDARY_EXEC_ENABLE_PML) ? nested_log_dirty : NULL;
 	if (v12_cpu2(v12, SECONDARY_EXEC_ENABLE_EPT))
-		mmu_enter_ept12(v, V12(v12, EPT_POINTER));
+		nested_enter_ept12(v, V12(v12, EPT_POINTER));
 
 	vmx_load_cr0(v, V12(v12, GUEST_CR0));
 	vmx_set_cr4_guest_host_mask(v);

@@ -21,19 +21,6 @@ bool nested_is_rare(unsigned nr)
 	return field_class[nr] & CLASS_SYNC;
 }
 
-/* What the entry checks have to look at again. Two fields change often in ways that few rows see.
- */
-static u32 doubtful(u32 enc, u64 changed)
-{
-	const u64 windows = CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING;
-
-	if (enc == CPU_BASED_VM_EXEC_CONTROL && !(changed & ~windows))
-		return T_WINDOW;
-	if (enc == GUEST_RFLAGS && !(changed & X86_VM))
-		return check_topic(enc) & ~T_VM;
-	return check_topic(enc);
-}
-
 void nested_mark_dirty(struct nested_vmx *n, unsigned nr, u64 old, u64 val)
 {
 	u32 enc = vmcs12_fields[nr].encoding;
@@ -44,7 +31,7 @@ void nested_mark_dirty(struct nested_vmx *n, unsigned nr, u64 old, u64 val)
 		return;
 	if (field_class[nr] & CLASS_COPY)
 		vmcs_set_add(&n->dirty, nr);
-	n->check_dirty |= doubtful(enc, stale ? ~0ull : old ^ val);
+	n->check_dirty |= check_narrow(enc, stale ? ~0ull : old ^ val, check_topic(enc));
 	if (vmcs_type(enc) == VMCS_TYPE_CONTROL)
 		n->controls_dirty = true;
 }
@@ -102,26 +89,47 @@ static inline bool copied_from_shadow(const struct kvm_vcpu *v, enum vmcs_shadow
 	       (how == SHADOW_RO && unlikely(!v->kvm->arch->params.kvmless_shadow_read_only));
 }
 
+void nested_shadow_init(struct kvm_vcpu *v)
+{
+	struct nested_vmx *n = nested_of(v);
+	u32 fields[SIL_VMCS_LIST];
+	unsigned count = 0;
+
+#define VMCS(name, encoding, offset, how)                      \
+	if (copied_from_shadow(v, how)) {                      \
+		BUG_ON(count == SIL_VMCS_LIST);                \
+		n->from_shadow_nr[count] = (u8)VMCS_NR_##name; \
+		fields[count++] = name;                        \
+	}
+#include "spec/vmcs.def"
+	BUG_ON(!sil_vmcs_list(v->kvm->machine, fields, count, &n->from_shadow));
+	_Static_assert(VMCS_NFIELDS <= 256, "ordinals have eight bits");
+}
+
+/* What was not written since it was copied there is no news. */
 void nested_shadow_to_vmcs12(struct kvm_vcpu *v)
 {
 	struct nested_vmx *n = nested_of(v);
+	u64 val[SIL_VMCS_LIST];
 
-	if (!n->shadow_vmcs || n->need_shadow_sync)
+	if (!n->shadow_vmcs || n->need_shadow_sync || nested_evmcs_active(n))
 		return;
 	load_vmcs_only(v, n->shadow_vmcs);
-#define VMCS(name, encoding, offset, how)                                 \
-	if (copied_from_shadow(v, how)) {                                 \
-		u64 val = vmcs_read(v, name), old = V12(n->vmcs12, name); \
-                                                                          \
-		n->in_shadow[VMCS_NR_##name] = val;                       \
-		if (val != old) {                                         \
-			V12_SET(n->vmcs12, name, val);                    \
-			nested_mark_dirty(n, VMCS_NR_##name, old, val);   \
-		}                                                         \
-	}
-#include "spec/vmcs.def"
+	sil_vmread_list(v->cpu, &n->from_shadow, val);
 	BUG_ON(sil_vmclear(v->cpu, n->shadow_vmcs) != SIL_VMX_OK);
 	load_vmcs_only(v, vmx_of(v)->loaded->vmcs);
+	for (unsigned i = 0; i < n->from_shadow.n; i++) {
+		unsigned nr = n->from_shadow_nr[i];
+		const struct vmcs12_field *f = &vmcs12_fields[nr];
+		u64 old;
+
+		if (likely(val[i] == n->in_shadow[nr]))
+			continue;
+		n->in_shadow[nr] = val[i];
+		old = vmcs12_load(n->vmcs12, f->offset, vmcs_width(f->encoding));
+		vmcs12_store(n->vmcs12, f->offset, vmcs_width(f->encoding), val[i]);
+		nested_mark_dirty(n, nr, old, val[i]);
+	}
 }
 
 /* Most fields are what they were: only the others are written. */
@@ -129,6 +137,14 @@ void nested_vmcs12_to_shadow(struct kvm_vcpu *v)
 {
 	struct nested_vmx *n = nested_of(v);
 
+	if (nested_evmcs_active(n)) {
+		/* In SMM it is not L1 that runs. */
+		if (kvm_is_smm(v))
+			return;
+		n->need_shadow_sync = false;
+		nested_evmcs_store(v);
+		return;
+	}
 	n->need_shadow_sync = false;
 	if (!n->shadow_vmcs)
 		return;

@@ -43,6 +43,17 @@ bool gen_instance(unsigned op, unsigned mnemonic, enum isa_mode mode, struct ins
 /* native.c: one instruction */
 void native_run(const struct instance *in, const struct tstate *from, struct tstate *to);
 
+/* The data area before, and after the instruction on the host and by the handler. */
+struct images {
+	const u8 *before;
+	u8 *want;
+	const u8 *got;
+};
+
+/* forgive.c: makes the host's results the handler's where both are right. */
+void forgive(const struct instance *in, const struct tstate *from, struct tstate *want,
+	     const struct tstate *got, const struct images *m);
+
 /* interp.c */
 void interp_init(void);
 /* False if isa_decode disagrees with Zydis about the length. */

@@ -94,205 +94,6 @@ static bool loads_segment(unsigned op)
 	}
 }
 
-/*
- * What is not the same twice, or is the host's own, is compared by property: time and random
- * numbers fill the registers that they should, and CPUID and XGETBV agree in what they have in
- * common.
- */
-static void forgive_values(const struct instance *in, const struct tstate *from,
-			   struct tstate *want, const struct tstate *got)
-{
-	bool high = want->gpr[RAX] >> 32 || want->gpr[RDX] >> 32;
-	unsigned reg;
-
-	/* The return from the host's kernel after the test makes every null selector 0. */
-	for (unsigned k = ES; k <= GS; k++)
-		if (want->sel[k] <= 3 && got->sel[k] <= 3)
-			want->sel[k] = got->sel[k];
-	if (want->faulted)
-		return;
-	switch (in->op) {
-	case ISA_OP_INT1:
-		/* A hypervisor under the host that intercepts it reports it as a fault. */
-		if (want->rip == from->rip)
-			want->rip = got->rip;
-		break;
-	case ISA_OP_LAR:
-		/* The limit's bits in between are undefined. */
-		reg = ZydisRegisterGetId(in->zo[0].reg.value) & 15;
-		if ((want->gpr[reg] ^ got->gpr[reg]) == 0xf0000)
-			want->gpr[reg] = got->gpr[reg];
-		break;
-	case ISA_OP_RDTSC:
-	case ISA_OP_RDTSCP:
-		if (!high) {
-			want->gpr[RAX] = got->gpr[RAX];
-			want->gpr[RDX] = got->gpr[RDX];
-		}
-		break;
-	case ISA_OP_RDRAND:
-	case ISA_OP_RDSEED:
-		/* Which bits the result covers; the kernel's processor may run dry. */
-		reg = ZydisRegisterGetId(in->zo[0].reg.value) & 15;
-		if (in->zi.operand_width == 16 && (want->gpr[reg] ^ from->gpr[reg]) >> 16 == 0)
-			want->gpr[reg] = got->gpr[reg];
-		else if (in->zi.operand_width == 32 && want->gpr[reg] >> 32 == 0)
-			want->gpr[reg] = got->gpr[reg];
-		else if (in->zi.operand_width == 64)
-			want->gpr[reg] = got->gpr[reg];
-		if (!(want->rflags & X86_CF))
-			want->rflags |= got->rflags & X86_CF;
-		break;
-	case ISA_OP_XGETBV:
-		if (from->gpr[RCX] == 0 && want->gpr[RAX] == host_state.xcr0)
-			want->gpr[RAX] &= 7;
-		break;
-	case ISA_OP_PUSHF:
-	case ISA_OP_PUSHFD:
-	case ISA_OP_PUSHFQ:
-		/* TF of the single step */
-		((u8 *)want->gpr[RSP])[1] &= (u8)~1;
-		break;
-	case ISA_OP_MOV_SEG:
-	case ISA_OP_POP_SEG:
-	case ISA_OP_LSS:
-		/* The NOP behind a load of SS goes with it. */
-		if (want->rip == from->rip + in->zi.length + 1)
-			want->rip--;
-		break;
-	default: break;
-	}
-}
-
-/*
- * Components that hold what they hold after a reset may count as in use or not (SDM vol. 1, 13.6).
- * The processor's count where it has more than ours: then XSAVEOPT and XSAVEC write them.
- */
-static void forgive_in_use(u64 off, bool optimized, u8 *mem_want, const u8 *mem_got)
-{
-	u64 bv = off + 512;
-
-	if (bv >= DATA_SIZE || (mem_got[bv] & ~mem_want[bv]) || mem_got[bv] == mem_want[bv])
-		return;
-	mem_want[bv] = mem_got[bv];
-	for (u64 k = off; optimized && k < MIN(off + 832, (u64)DATA_SIZE); k++)
-		if (mem_got[k] == data_before[k])
-			mem_want[k] = mem_got[k];
-}
-
-/* @n bytes at linear @la are as ours left them. */
-static void forgive_bytes(u64 la, unsigned n, u8 *mem_want, const u8 *mem_got)
-{
-	if (la >= DATA && la + n <= DATA + DATA_SIZE)
-		memcpy(mem_want + (la - DATA), mem_got + (la - DATA), n);
-}
-
-/* Where processors differ in what they do before a fault, or in what the manual leaves to them. */
-static void forgive_model(const struct instance *in, const struct tstate *from, struct tstate *want,
-			  const struct tstate *got, u8 *mem_want, const u8 *mem_got)
-{
-	unsigned slot = in->mode == ISA_LONG64 ? 8 : 4;
-
-	switch (in->op) {
-	case ISA_OP_CALL:
-		/* Intel's store the return address before they find the target not canonical. */
-		if (want->faulted && want->vector == X86_GP)
-			forgive_bytes(from->gpr[RSP] - slot, slot, mem_want, mem_got);
-		break;
-	case ISA_OP_PUSH_SEG:
-		/* Intel's leave the slot's upper bytes as they were (SDM vol. 2B, PUSH). */
-		if (!want->faulted && in->zi.operand_width != 16)
-			forgive_bytes(want->gpr[RSP] + 2, in->zi.operand_width / 8 - 2, mem_want,
-				      mem_got);
-		break;
-	case ISA_OP_XRSTOR:
-	case ISA_OP_XRSTOR64:
-		/* A header that is not legal in an area that is not all there */
-		if (want->faulted && got->faulted && want->vector == X86_PF_VEC &&
-		    got->vector == X86_GP)
-			*want = *got;
-		break;
-	case ISA_OP_PAUSE:
-		/* With REX.B it is XCHG of R8 on AMD's. */
-		memcpy(want->gpr, got->gpr, sizeof(want->gpr));
-		break;
-	case ISA_OP_CMPSB:
-	case ISA_OP_CMPSW:
-	case ISA_OP_CMPSD:
-	case ISA_OP_CMPSQ:
-	case ISA_OP_SCASB:
-	case ISA_OP_SCASW:
-	case ISA_OP_SCASD:
-	case ISA_OP_SCASQ:
-		/* Intel's have the flags from before the instruction if a repetition faults. */
-		if (want->faulted && !((want->rflags ^ from->rflags) & X86_STATUS_FLAGS))
-			want->rflags = got->rflags;
-		break;
-	default: break;
-	}
-}
-
-/* Accepts what the host may do otherwise: MXCSR_MASK, and the x87 state after a faulting MASKMOVQ
- * or other store from an MMX register: some switch to MMX before the fault. */
-static void forgive(const struct instance *in, struct tstate *want, const struct tstate *got,
-		    u8 *mem_want, const u8 *mem_got)
-{
-	u64 off = in->at - DATA + offsetof(struct isa_x87, mxcsr_mask);
-	bool optimized = false;
-
-	switch (in->zi.mnemonic) {
-	case ZYDIS_MNEMONIC_XSAVEOPT:
-	case ZYDIS_MNEMONIC_XSAVEOPT64:
-	case ZYDIS_MNEMONIC_XSAVEC:
-	case ZYDIS_MNEMONIC_XSAVEC64: optimized = true; fallthrough;
-	case ZYDIS_MNEMONIC_XSAVE:
-	case ZYDIS_MNEMONIC_XSAVE64:
-		forgive_in_use(in->at - DATA, optimized, mem_want, mem_got);
-		fallthrough;
-	case ZYDIS_MNEMONIC_FXSAVE:
-	case ZYDIS_MNEMONIC_FXSAVE64:
-		if (off + 4 <= DATA_SIZE && mem_want[off] == 0xff && mem_want[off + 1] == 0xff)
-			mem_want[off + 2] = mem_got[off + 2];
-		break;
-	case ZYDIS_MNEMONIC_MOVD:
-	case ZYDIS_MNEMONIC_MOVQ:
-	case ZYDIS_MNEMONIC_MOVNTQ:
-		if (want->faulted)
-			want->x87 = got->x87;
-		break;
-	case ZYDIS_MNEMONIC_MASKMOVQ:
-		if (want->faulted)
-			want->x87 = got->x87;
-		fallthrough;
-	case ZYDIS_MNEMONIC_MASKMOVDQU:
-	case ZYDIS_MNEMONIC_VMASKMOVDQU:
-		/* Faults on bytes whose mask is 0 are each implementation's own. */
-		if (want->faulted && !got->faulted) {
-			*want = *got;
-			memcpy(mem_want, mem_got, DATA_SIZE);
-		}
-		break;
-	case ZYDIS_MNEMONIC_VCVTPS2PH:
-		/* Intel's have the conversion's flags though the store faults. */
-		if (want->faulted && want->vector != X86_XM)
-			want->x87.mxcsr = got->x87.mxcsr;
-		/* Unmasked underflow of an exact result: half precision knows no flushing, by
-		 * which the others are found. */
-		if (want->faulted && want->vector == X86_XM &&
-		    (want->x87.mxcsr & ~(want->x87.mxcsr >> 7) & 0x10)) {
-			*want = *got;
-			memcpy(mem_want, mem_got, DATA_SIZE);
-		}
-		break;
-	default: break;
-	}
-	/* With an unmasked overflow or underflow, PE is about the result before it is denormalized,
-	 * which a run with masked exceptions does not show. */
-	if (want->faulted && want->vector == X86_XM &&
-	    (want->x87.mxcsr & ~(want->x87.mxcsr >> 7) & 0x18))
-		want->x87.mxcsr = (want->x87.mxcsr & ~0x20u) | (got->x87.mxcsr & 0x20);
-}
-
 static bool compare(const struct instance *in, const struct tstate *want, const struct tstate *got,
 		    const u8 *mem_want, const u8 *mem_got, bool print)
 {
@@ -353,6 +154,28 @@ static void report(unsigned op, u64 seed, const struct instance *in, const struc
 	for (k = 0; k < 16; k++)
 		printf(" %llx", (unsigned long long)from->gpr[k]);
 	printf("\n");
+	if (in->at >= DATA && in->at < DATA + DATA_SIZE - 64) {
+		printf("    operand %llx:", (unsigned long long)in->at);
+		for (k = 0; k < 64; k += 8)
+			printf(" %llx",
+			       (unsigned long long)*(const u64 *)(data_before + in->at - DATA + k));
+		printf("\n");
+	}
+	if (in->at >= DATA && in->at + 576 <= DATA + DATA_SIZE) {
+		printf("    header:");
+		for (k = 512; k < 544; k += 8)
+			printf(" %llx",
+			       (unsigned long long)*(const u64 *)(data_before + in->at - DATA + k));
+		printf("\n");
+	}
+	if (from->gpr[RSP] >= DATA && from->gpr[RSP] < DATA + DATA_SIZE - 64) {
+		printf("    stack:");
+		for (k = 0; k < 40; k += 8)
+			printf(" %llx",
+			       (unsigned long long)*(const u64 *)(data_before + from->gpr[RSP] -
+								  DATA + k));
+		printf("\n");
+	}
 }
 
 /* One instance; 0 same, 1 different, -1 there is none. */
@@ -373,9 +196,7 @@ static int once(unsigned op, enum isa_mode mode, u64 seed)
 	memcpy(data_interp, data, DATA_SIZE);
 	memcpy(data, data_before, DATA_SIZE);
 	native_run(&in, &from, &want);
-	forgive_values(&in, &from, &want, &got);
-	forgive_model(&in, &from, &want, &got, data, data_interp);
-	forgive(&in, &want, &got, data, data_interp);
+	forgive(&in, &from, &want, &got, &(struct images){data_before, data, data_interp});
 	if (!compare(&in, &want, &got, data, data_interp, false))
 		return 0;
 	if (opt.shown++ < opt.max_shown) {

@@ -157,8 +157,8 @@ void nested_evmcs_resolve(struct kvm_vcpu *v)
 
 /* ---- Into vmcs12 ---- */
 
-/* All groups but those in @clean. */
-static void unpack(struct kvm_vcpu *v, const u8 *page, u32 clean)
+/* All groups but those in @clean, and with @info what exits have written. */
+static void unpack(struct kvm_vcpu *v, const u8 *page, u32 clean, bool info)
 {
 	struct nested_vmx *n = nested_of(v);
 
@@ -169,7 +169,7 @@ static void unpack(struct kvm_vcpu *v, const u8 *page, u32 clean)
 		u64 old, val;
 
 		if ((r->group && (clean & r->group) == r->group) || !f->known ||
-		    vmcs_type(r->encoding) == VMCS_TYPE_EXIT_INFO)
+		    (vmcs_type(r->encoding) == VMCS_TYPE_EXIT_INFO && !info))
 			continue;
 		old = vmcs12_load(n->vmcs12, f->offset, width);
 		val = nested_stored_value(r->encoding, load(page, r));
@@ -245,7 +245,7 @@ enum nested_evmcs_use nested_evmcs_use(struct kvm_vcpu *v, const char *insn, boo
 	if (!e->clean)
 		kvm_stat_inc(v, nested_evmcs_full);
 	kvm_stat_inc(v, nested_evmcs_entries);
-	unpack(v, page, e->clean);
+	unpack(v, page, e->clean, false);
 	take_synthetic(v, page, &a);
 	/* The structure has no launch state: either instruction will do. */
 	nested_of(v)->vmcs12->launched = !launch;
@@ -260,13 +260,16 @@ void nested_evmcs_entered(struct kvm_vcpu *v)
 	(void)vcpu_write_guest(v, e->ptr + EVMCS_OFF_CLEAN_FIELDS, &all, sizeof(all));
 }
 
-/* Everything, whatever the clean fields say: they are only true at an entry. */
+/*
+ * Everything, whatever the clean fields say: they are only true at an entry. With the exit
+ * information, or the first write back after KVM_SET_NESTED_STATE would change what L1 has there.
+ */
 void nested_evmcs_fetch(struct kvm_vcpu *v)
 {
 	u8 page[EVMCS_SIZE];
 
 	if (!vcpu_read_guest(v, nested_of(v)->evmcs.ptr, page, sizeof(page)))
-		unpack(v, page, 0);
+		unpack(v, page, 0, true);
 }
 
 bool nested_evmcs_left(struct kvm_vcpu *v)

@@ -67,7 +67,8 @@ struct jit_cpu {
 	u8 vec_was;  /* before the last call to C */
 	u16 host_fcw;
 	u32 host_mxcsr;
-	u16 fl; /* status flags: AH as of LAHF, AL = OF */
+	u16 fl;	     /* status flags: AH as of LAHF, AL = OF */
+	u64 shifted; /* what the last shift with a recipe shifted: REC_SHL, REC_SHR, REC_SAR */
 	/*
 	 * The last page accessed through each register: copies of entries of the bank in use. An
 	 * empty one is of a page that is not canonical, and leads to a host page that nobody can

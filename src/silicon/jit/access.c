@@ -313,6 +313,7 @@ bool tr_group(struct tr *t, s32 *disp)
 {
 	struct group *g, fresh;
 	const struct acc *a;
+	const u8 *from = t->p;
 	unsigned k;
 	s64 at;
 
@@ -329,6 +330,7 @@ bool tr_group(struct tr *t, s32 *disp)
 		    (g->write || !a->write)) {
 			if (t->t1 != k + 1)
 				emit_sp(&t->p, OP_MOV_R_RM, T1, FR_OF(host[0]) + 8 * k);
+			tr_held_but(t, from, T1);
 			t->t1 = k + 1;
 			*disp = (s32)at;
 			tr_insn(t);

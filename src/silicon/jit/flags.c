@@ -2,6 +2,8 @@
 /* Recipes for status flags: struct rec. */
 #include "silicon/jit/tr.h"
 
+#include "isa/exec/alu.h"
+
 static u64 rec_make(unsigned kind, const struct isa_insn *i, unsigned a, unsigned b)
 {
 	unsigned size = i->o[0].size;
@@ -53,11 +55,23 @@ u64 rec_after(const struct isa_insn *i)
 	}
 }
 
+u64 rec_after_shift(const struct isa_insn *i)
+{
+	unsigned kind = i->op == ISA_OP_SHL ? REC_SHL : i->op == ISA_OP_SHR ? REC_SHR : REC_SAR;
+
+	return rec_make(kind, i, 0, REC_IMM);
+}
+
+static bool is_shift(unsigned kind)
+{
+	return kind == REC_SHL || kind == REC_SHR || kind == REC_SAR;
+}
+
 unsigned rec_regs(u64 rec)
 {
 	struct rec r = rec_of(rec);
 
-	if (!r.kind || r.kind == REC_ZERO)
+	if (!r.kind || r.kind == REC_ZERO || is_shift(r.kind))
 		return 0;
 	return 1u << r.a | (r.b == REC_IMM ? 0 : 1u << r.b);
 }
@@ -102,10 +116,20 @@ static void op_ab(u8 **p, unsigned op, unsigned ext, unsigned a, const struct re
 void emit_rec(u8 **p, u64 rec)
 {
 	struct rec r = rec_of(rec);
-	unsigned a = r.kind == REC_ZERO ? T0 : host_of(r.a);
+	unsigned a = host_of(r.a);
 
 	if (r.kind == REC_ZERO) {
 		EMIT(p, 0x45, 0x31, 0xf6); /* xor r14d, r14d */
+		return;
+	}
+	if (is_shift(r.kind)) {
+		emit_gs_load(p, T0, GS_OF(j.shifted));
+		if (r.size == 2)
+			put8(p, 0x66);
+		put8(p, r.size == 8 ? 0x49 : 0x41); /* shl, shr, sar r14, imm */
+		put8(p, r.size == 1 ? 0xc0 : 0xc1);
+		put8(p, (r.kind == REC_SHL ? 0xe0 : r.kind == REC_SHR ? 0xe8 : 0xf8) | (T0 & 7));
+		put8(p, (u8)r.imm);
 		return;
 	}
 	if (a == NO_HOST) {
@@ -136,6 +160,15 @@ void jit_rec_flags(struct isa_cpu *c, u64 rec)
 
 	if (r.kind == REC_ZERO) {
 		isa_cc_logic(c, 8, 0);
+		return;
+	}
+	if (is_shift(r.kind)) {
+		struct sil_cpu *cpu = container_of(c, struct sil_cpu, c);
+		unsigned n = (unsigned)r.imm & (r.size == 8 ? 63 : 31);
+
+		(r.kind == REC_SHL   ? alu_shl
+		 : r.kind == REC_SHR ? alu_shr
+				     : alu_sar)(c, r.size, cpu->j.shifted, n);
 		return;
 	}
 	a = c->r.gpr[r.a];

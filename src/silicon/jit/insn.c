@@ -82,8 +82,14 @@ static void put_insn(struct tr *t, const struct enc *e, unsigned reg, unsigned r
 
 void tr_write_back(struct tr *t, unsigned guest, unsigned host)
 {
-	if (host_of(guest) == NO_HOST)
-		emit_sp(&t->p, OP_MOV_RM_R, host, FR_GPR(guest));
+	const u8 *from = t->p;
+
+	if (host_of(guest) != NO_HOST)
+		return;
+	emit_sp(&t->p, OP_MOV_RM_R, host, FR_GPR(guest));
+	if (t->held_at == from && t->held[T1 - host] == guest)
+		t->held[T1 - host] = NO_HOST; /* the value from before */
+	tr_held_set(t, from, host, guest);
 }
 
 /* The instruction's bytes without prefixes that have no meaning for it here. */
@@ -132,6 +138,8 @@ static bool copy_mem(struct tr *t, unsigned attr, const struct enc *e)
 	bool write = (first && !(attr & M_R)) || (attr & D_2);
 	unsigned guest = (e->modrm >> 3 & 7) | (e->rex & 4) << 1, reg = guest & 7;
 	struct cold *c;
+	const u8 *from;
+	bool load;
 	s32 disp;
 
 	if (has_high(i) || !i->msize)
@@ -148,8 +156,11 @@ static bool copy_mem(struct tr *t, unsigned attr, const struct enc *e)
 		else
 			reg = tr_reg(t, guest, T0);
 	}
+	load = !ext && ((i->o[0].kind == OK_GPR && !(attr & D_NONE)) || (attr & D_2));
+	from = t->p;
 	put_insn_at(t, e, reg, T1, true, disp);
-	if (!ext && ((i->o[0].kind == OK_GPR && !(attr & D_NONE)) || (attr & D_2)))
+	tr_held_but(t, from, load ? reg : NO_HOST);
+	if (load)
 		tr_write_back(t, guest, reg);
 	after(t, attr);
 	tr_back(t, c);
@@ -190,6 +201,7 @@ bool tr_copy(struct tr *t, unsigned attr)
 	unsigned greg, grm, reg, rm;
 	struct enc e;
 	bool ext, written;
+	const u8 *from;
 
 	if (!i->modrm_off) {
 		before(t, attr);
@@ -222,7 +234,12 @@ bool tr_copy(struct tr *t, unsigned attr)
 		rm = tr_reg(t, grm, T1);
 		reg = ext ? greg & 7 : greg == grm ? rm : tr_reg(t, greg, T0);
 	}
+	from = t->p;
+	if (t->shifted)
+		emit_gs_store(&t->p, rm, GS_OF(j.shifted));
 	put_insn(t, &e, reg, rm);
+	if (!(attr & D_2))
+		tr_held_but(t, from, !written ? NO_HOST : grm == i->o[0].reg ? rm : reg);
 	if ((written && grm == i->o[0].reg) || (attr & D_2))
 		tr_write_back(t, grm, rm);
 	if (!ext && ((written && greg == i->o[0].reg && greg != grm) || (attr & D_2)))
@@ -327,15 +344,18 @@ bool tr_lea(struct tr *t, unsigned attr)
 	return true;
 }
 
-/* A count that is not zero writes all flags; zero keeps them (SDM vol. 2B, SAL/SAR/SHL/SHR). */
+/* With a count in CL the flags may be those of before (SDM vol. 2B, SAL/SAR/SHL/SHR). */
 bool tr_shift(struct tr *t, unsigned attr)
 {
 	const struct isa_insn *i = t->i;
-	unsigned mask = i->o[0].size == 8 ? 63 : 31;
+	bool done;
 
-	if (i->o[1].kind == OK_IMM && (i->imm & mask))
-		attr &= ~(unsigned)F_R;
-	return tr_copy(t, attr);
+	t->shifted = !(attr & F_R) && i->o[0].kind == OK_GPR && !tr_flags_dead(t);
+	done = tr_copy(t, attr);
+	if (done && t->shifted)
+		t->rec = rec_after_shift(i);
+	t->shifted = false;
+	return done;
 }
 
 /* A register's offset into memory reaches beyond the operand: the bits' operand, and the offset

@@ -43,6 +43,9 @@ enum rec_kind {
 	REC_ADD,  /* a has become a + b */
 	REC_SUB,  /* a has become a - b */
 	REC_ZERO, /* xor x, x */
+	REC_SHL,  /* shl v, imm; v is kept in cpu->j.shifted */
+	REC_SHR,
+	REC_SAR,
 };
 struct rec {
 	u8 kind, size;
@@ -62,6 +65,8 @@ static inline struct rec rec_of(u64 v)
 void emit_rec(u8 **p, u64 rec);
 /* The recipe for the flags that @i leaves, 0 if there is none. */
 u64 rec_after(const struct isa_insn *i);
+/* The same for a shift whose operand has been put into cpu->j.shifted. */
+u64 rec_after_shift(const struct isa_insn *i);
 /* Registers that must stay as they are. */
 unsigned rec_regs(u64 rec);
 
@@ -79,6 +84,7 @@ struct cold {
 	u16 size;
 	bool write;
 	u8 slot;
+	u8 held[2]; /* SLOW: tr.held at @back */
 };
 
 struct group {
@@ -131,10 +137,18 @@ struct tr {
 	bool done;		       /* the block has ended */
 	bool plain;		       /* no groups */
 	unsigned slot;		       /* of T1's address, JIT_NEAR_*: for tr_access */
+	bool shifted;		       /* the operand is to be kept for the flags' recipe */
 	bool grouped;		       /* T1 is a host address already: for tr_access */
 	struct group group[TR_GROUPS];
 	unsigned next_group;
 	unsigned t1; /* T1 holds the address of group[t1 - 1] still; 0: of none */
+	/*
+	 * Spilled guest registers that T0 and T1 hold too, NO_HOST: none. True only where @held_at
+	 * is
+	 * @p: code that says nothing of it may have changed them.
+	 */
+	u8 held[2];
+	const u8 *held_at;
 	bool oom;
 	struct cold cold[4 * JIT_BLOCK_INSNS];
 	unsigned ncold;
@@ -168,6 +182,8 @@ static inline void tr_set_flags(struct tr *t)
 	t->rec = 0;
 	t->fresh = false;
 }
+/* Nothing can see the flags that are there after this instruction. */
+bool tr_flags_dead(const struct tr *t);
 /* Is it known, and of use, that code at @target begins with reading flags? */
 bool tr_reads_flags_at(const struct tr *t, unsigned target);
 
@@ -206,6 +222,10 @@ struct jit_link *tr_plain_link(struct tr *t);
 unsigned tr_reg(struct tr *t, unsigned guest, unsigned scratch);
 /* The scratch register back in which a spilled guest register was. */
 void tr_write_back(struct tr *t, unsigned guest, unsigned host);
+/* The code from @from on has changed no scratch register but, perhaps, @host (NO_HOST: none), or
+ * has made @scratch equal to @guest. */
+void tr_held_but(struct tr *t, const u8 *from, unsigned host);
+void tr_held_set(struct tr *t, const u8 *from, unsigned scratch, unsigned guest);
 /* Counts the instructions of the block up to and including this one, without touching flags. */
 void tr_count(struct tr *t, unsigned n);
 

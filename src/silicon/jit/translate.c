@@ -13,6 +13,50 @@ static const struct {
 #include "silicon/jit/jit.def"
 };
 
+/* ---- What the scratch registers hold
+ * ---------------------------------------------------------------
+ */
+
+void tr_held_set(struct tr *t, const u8 *from, unsigned scratch, unsigned guest)
+{
+	if (t->held_at != from)
+		t->held[0] = t->held[1] = NO_HOST;
+	t->held[scratch - T0] = (u8)guest;
+	t->held_at = t->p;
+}
+
+void tr_held_but(struct tr *t, const u8 *from, unsigned host)
+{
+	if (t->p != from && (host == T0 || host == T1))
+		t->held[host - T0] = NO_HOST;
+	if (t->held_at == from)
+		t->held_at = t->p;
+}
+
+/* Has this instruction been translated without T0 and T1 but for flags? */
+static bool keeps_held(const struct tr *t)
+{
+	const struct isa_insn *i = t->i;
+	tr_fn *fn = tr_fn_of(i);
+	unsigned k;
+
+	if (fn == tr_nothing)
+		return true;
+	if (fn != tr_copy && fn != tr_mov && fn != tr_shift && fn != tr_bit && fn != tr_plain &&
+	    fn != tr_lea)
+		return false;
+	for (k = 0; k < i->nops; k++) {
+		if (i->o[k].kind == OK_MEM && fn != tr_lea)
+			return false;
+		if (i->o[k].kind == OK_GPR && host_of(i->o[k].reg) == NO_HOST)
+			return false;
+	}
+	if (fn != tr_lea)
+		return true;
+	return i->base != ISA_REG_RIP && (i->base == ISA_REG_NONE || host_of(i->base) != NO_HOST) &&
+	       (i->index == ISA_REG_NONE || host_of(i->index) != NO_HOST);
+}
+
 /* ---- Flags ------------------------------------------------------------------------------------
  */
 
@@ -26,6 +70,8 @@ static void decide(struct tr *t, enum fl fl)
 
 void tr_need_flags(struct tr *t)
 {
+	const u8 *from = t->p;
+
 	decide(t, FL_HOST);
 	t->looked |= t->fresh;
 	if (t->fl == FL_LOST) {
@@ -38,10 +84,13 @@ void tr_need_flags(struct tr *t)
 			emit_flags_restore(&t->p, T0);
 		t->fl = FL_BOTH;
 	}
+	tr_held_but(t, from, T0);
 }
 
 void tr_spill_flags(struct tr *t)
 {
+	const u8 *from = t->p;
+
 	decide(t, FL_MEM);
 	t->looked |= t->fresh;
 	if (t->fl == FL_HOST && !t->rec)
@@ -50,6 +99,7 @@ void tr_spill_flags(struct tr *t)
 		t->fl = t->rec ? FL_LOST : FL_MEM;
 	else
 		t->fl = FL_MEM;
+	tr_held_but(t, from, T0);
 }
 
 void tr_store_flags(struct tr *t)
@@ -58,8 +108,12 @@ void tr_store_flags(struct tr *t)
 	t->looked |= t->fresh;
 	if (t->fl == FL_LOST)
 		tr_need_flags(t);
-	if (t->fl == FL_HOST)
+	if (t->fl == FL_HOST) {
+		const u8 *from = t->p;
+
 		emit_flags_save(&t->p, T0);
+		tr_held_but(t, from, T0);
+	}
 	t->fl = FL_MEM;
 }
 
@@ -101,6 +155,10 @@ static unsigned attr_of(const struct tr *t, const struct isa_insn *i)
 	     i->op == ISA_OP_LZCNT) &&
 	    t->cpu->m->cfg.exact_stops)
 		attr |= F_R;
+	/* A count that is not zero */
+	if (rows[i->op].fn == tr_shift && i->o[1].kind == OK_IMM &&
+	    (i->imm & (i->o[0].size == 8 ? 63 : 31)))
+		attr &= ~(unsigned)F_R;
 	return attr;
 }
 
@@ -116,6 +174,11 @@ static bool flags_dead(const struct tr *t, const struct isa_insn *i)
 			return false;
 	}
 	return false;
+}
+
+bool tr_flags_dead(const struct tr *t)
+{
+	return flags_dead(t, t->i + 1);
 }
 
 bool tr_reads_flags_at(const struct tr *t, unsigned target)
@@ -252,15 +315,23 @@ struct cold *tr_cold(struct tr *t, enum cold_kind kind, u8 *site, void *arg)
 	struct cold *c = &t->cold[t->ncold++];
 
 	BUG_ON(t->ncold > ARRAY_SIZE(t->cold));
-	*c = (struct cold){.kind = kind, .site = site, .arg = arg};
+	*c = (struct cold){.kind = kind, .site = site, .arg = arg, .held = {NO_HOST, NO_HOST}};
 	return c;
 }
 
 unsigned tr_reg(struct tr *t, unsigned guest, unsigned scratch)
 {
+	const u8 *from = t->p;
+
 	if (host_of(guest) != NO_HOST)
 		return host_of(guest);
-	emit_sp(&t->p, OP_MOV_R_RM, scratch, FR_GPR(guest));
+	if (t->held_at == from && t->held[scratch - T0] == guest)
+		return scratch;
+	if (t->held_at == from && t->held[T0 + T1 - scratch - T0] == guest)
+		emit_mov_rr(&t->p, scratch, T0 + T1 - scratch);
+	else
+		emit_sp(&t->p, OP_MOV_R_RM, scratch, FR_GPR(guest));
+	tr_held_set(t, from, scratch, guest);
 	return scratch;
 }
 
@@ -271,6 +342,8 @@ void tr_back(struct tr *t, struct cold *c)
 	c->back = t->p;
 	c->flags = t->fl == FL_HOST || t->fl == FL_BOTH;
 	c->vec = t->vec;
+	if (t->held_at == t->p)
+		memcpy(c->held, t->held, sizeof(c->held));
 }
 
 void tr_count(struct tr *t, unsigned n)
@@ -340,7 +413,7 @@ static void one(struct tr *t)
 	enum fl fl = t->fl, entry = t->entry;
 	unsigned ncold = t->ncold;
 	u64 rec = t->rec;
-	bool fresh = t->fresh;
+	bool fresh = t->fresh, holds = t->held_at == t->p;
 
 	t->ji = NULL;
 	if (tr_branches(fn)) {
@@ -354,11 +427,14 @@ static void one(struct tr *t)
 			if ((attr & F_RW) == F_R && (mask & rec_regs(t->rec)))
 				t->rec = 0;
 			BUG_ON(t->fl == FL_LOST && !t->rec);
+			if (holds && keeps_held(t))
+				t->held_at = t->p;
 			tr_groups_after(t);
 			return;
 		}
 		/* Not this form: as if nothing had been emitted. */
 		t->p = p;
+		t->held_at = NULL;
 		t->fl = fl;
 		t->rec = rec;
 		t->fresh = fresh;
@@ -382,6 +458,7 @@ static void cold(struct tr *t, struct cold *c)
 	struct jit *j = t->j;
 	struct jit_link *l = c->arg;
 	enum jit_stub stub;
+	unsigned k;
 
 	fix_rel32(c->site, t->p);
 	if (c->hit) {
@@ -400,6 +477,9 @@ static void cold(struct tr *t, struct cold *c)
 		else
 			stub = c->flags ? STUB_EXEC_FL : STUB_EXEC;
 		emit_call(&t->p, j->rw + j->stub[stub]);
+		for (k = 0; k < 2; k++)
+			if (c->held[k] != NO_HOST)
+				emit_sp(&t->p, OP_MOV_R_RM, T0 + k, FR_GPR(c->held[k]));
 		emit_jmp(&t->p, c->back);
 		break;
 	case COLD_VEC:
@@ -503,7 +583,8 @@ struct jit_block *jit_translate(struct sil_cpu *cpu, const u8 *src, unsigned off
 	t->fresh = rec != 0;
 	t->looked = false;
 	t->plain = plain || x;
-	t->grouped = false;
+	t->grouped = t->shifted = false;
+	t->held_at = NULL;
 	t->next_group = 0;
 	t->t1 = 0;
 	memset(t->group, 0, sizeof(t->group));

@@ -202,42 +202,43 @@ static void on_and_off(void)
 
 /* ---- Changes ---- */
 
+/* One is taken away from an entry and given back, after the other: INVEPT is needed for the first
+ * only, as a violation invalidates what caused it. @what: names of the four cases. */
+static void take_and_give(u64 *entry, const char *const what[4])
+{
+	const struct access *user = &mbec_accesses[FETCH_3], *super = &mbec_accesses[FETCH_SUPER];
+	const u64 old = *entry;
+
+	*entry = old & ~(u64)EPT_XU;
+	mbec_flush();
+	mbec_try(what[0], super, 7);
+	mbec_try(what[0], user, 7);
+	*entry = old;
+	mbec_try(what[1], user, 15);
+	*entry = old & ~(u64)EPT_X;
+	mbec_flush();
+	mbec_try(what[2], user, 11);
+	mbec_try(what[2], super, 11);
+	*entry = old;
+	mbec_try(what[3], super, 15);
+}
+
 static void changes(void)
 {
-	u64 old = *mbec.entry[1], *dir = mbec.entry[2], old_dir = *dir;
+	static const char *const page[] = {"XU taken away", "XU given back", "X taken away",
+					   "X given back"};
+	static const char *const dir[] = {
+		"XU of the directory taken away", "XU of the directory given back",
+		"X of the directory taken away", "X of the directory given back"};
 	const struct access *user = &mbec_accesses[FETCH_3], *super = &mbec_accesses[FETCH_SUPER];
+	u64 old = *mbec.entry[1];
 
 	mbec_start(true);
 	for (unsigned i = 0; i < 2; i++) {
-		/* One is taken away and given back after the other: INVEPT is needed for the first
-		 * only, as a violation invalidates what caused it. */
 		mbec_try("all", user, 15);
 		mbec_try("all", super, 15);
-		*mbec.entry[1] = old & ~(u64)EPT_XU;
-		mbec_flush();
-		mbec_try("XU taken away", super, 7);
-		mbec_try("XU taken away", user, 7);
-		*mbec.entry[1] = old;
-		mbec_try("XU given back", user, 15);
-		*mbec.entry[1] = old & ~(u64)EPT_X;
-		mbec_flush();
-		mbec_try("X taken away", user, 11);
-		mbec_try("X taken away", super, 11);
-		*mbec.entry[1] = old;
-		mbec_try("X given back", super, 15);
-		/* The same in a directory. */
-		*dir = old_dir & ~(u64)EPT_XU;
-		mbec_flush();
-		mbec_try("XU of the directory taken away", super, 7);
-		mbec_try("XU of the directory taken away", user, 7);
-		*dir = old_dir;
-		mbec_try("XU of the directory given back", user, 15);
-		*dir = old_dir & ~(u64)EPT_X;
-		mbec_flush();
-		mbec_try("X of the directory taken away", user, 11);
-		mbec_try("X of the directory taken away", super, 11);
-		*dir = old_dir;
-		mbec_try("X of the directory given back", super, 15);
+		take_and_give(mbec.entry[1], page);
+		take_and_give(mbec.entry[2], dir);
 		/* Both at once: nothing is kept of what the other allowed. */
 		*mbec.entry[1] = (old & ~(u64)EPT_FULL) | EPT_R | EPT_X;
 		mbec_flush();

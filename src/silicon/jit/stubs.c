@@ -308,6 +308,17 @@ static u8 *call_refill(u8 **p, const void *fn)
 	return emit_jcc(p, COND_E);
 }
 
+/* T0 the offset in the page, or ~0 from @crosses and @none. */
+static void stub_tlb_end(u8 **p, u8 *crosses, u8 *none)
+{
+	EMIT(p, 0x41, 0x81, 0xe6); /* and r14d, PAGE_SIZE - 1 */
+	put32(p, PAGE_SIZE - 1);
+	EMIT(p, 0xc3);
+	fix_rel32(crosses, *p);
+	fix_rel32(none, *p);
+	EMIT(p, 0x49, 0xc7, 0xc6, 0xff, 0xff, 0xff, 0xff, 0xc3); /* mov r14, -1; ret */
+}
+
 static void stub_tlb(u8 **p, const void *fn, u32 set)
 {
 	u8 *crosses, *none;
@@ -318,12 +329,7 @@ static void stub_tlb(u8 **p, const void *fn, u32 set)
 	EMIT(p, 0x4d, 0x2b, 0xbe); /* sub r15, [r14 + set]: the address again */
 	put32(p, set);
 	none = call_refill(p, fn);
-	EMIT(p, 0x41, 0x81, 0xe6); /* and r14d, PAGE_SIZE - 1 */
-	put32(p, PAGE_SIZE - 1);
-	EMIT(p, 0xc3);
-	fix_rel32(crosses, *p);
-	fix_rel32(none, *p);
-	EMIT(p, 0x49, 0xc7, 0xc6, 0xff, 0xff, 0xff, 0xff, 0xc3); /* mov r14, -1; ret */
+	stub_tlb_end(p, crosses, none);
 }
 
 static void near_used(u8 **p, bool w, unsigned slot)
@@ -375,12 +381,7 @@ static void stub_near(u8 **p, const void *fn, u32 set, unsigned slot)
 	emit_gs_store(p, RAX, near);
 	near_used(p, set != 0, slot);
 	emit_pop(p, RAX);
-	EMIT(p, 0x41, 0x81, 0xe6); /* and r14d, PAGE_SIZE - 1 */
-	put32(p, PAGE_SIZE - 1);
-	EMIT(p, 0xc3);
-	fix_rel32(crosses, *p);
-	fix_rel32(none, *p);
-	EMIT(p, 0x49, 0xc7, 0xc6, 0xff, 0xff, 0xff, 0xff, 0xc3); /* mov r14, -1; ret */
+	stub_tlb_end(p, crosses, none);
 }
 
 /*

@@ -212,6 +212,38 @@ static void aligned(void)
 }
 
 /* BT, BTS, BTR, BTC of a bit string around its address. */
+/* By CL or an immediate. What 16-bit operands leave for counts beyond their size is undefined. */
+static void shift(unsigned a)
+{
+	static const u8 ops[] = {4, 5, 7};
+	unsigned op = ops[below(sizeof(ops))];
+
+	switch (below(4)) {
+	case 0:
+		op_reg(0, 0xd3, op, a, below(2));
+		if (m32)
+			define_flags();
+		break;
+	case 1:
+		op_reg(0, 0xc1, op, a, below(2));
+		put(below(70));
+		if (m32)
+			define_flags();
+		break;
+	case 2: /* the lower or the upper byte */
+		op_reg(0, 0xc0, op, byte_reg(), false);
+		put(1 + below(7));
+		break;
+	default:
+		op_reg(0, 0xc1, op, a, below(2));
+		put(1 + below(15));
+		break;
+	}
+	/* A load leaves them alone, and may fault. */
+	if (below(2))
+		op_mem(0, 0x8b, reg(), below(2));
+}
+
 static void bit_string(unsigned a, unsigned b)
 {
 	static const u8 ops[] = {0xa3, 0xab, 0xb3, 0xbb};
@@ -389,15 +421,7 @@ void one(void)
 		put_rex1(b >> 3);
 		put(0x58 | (b & 7));
 		break;
-	case 13: /* shift by an immediate or CL */
-		if (below(2)) {
-			op_reg(0, 0xc1, below(2) ? 4 : 5, a, below(2));
-			put(below(70));
-		} else {
-			op_reg(0, 0xd3, below(2) ? 4 : 7, a, below(2));
-		}
-		define_flags();
-		break;
+	case 13: shift(a); break;
 	case 14:
 		op_reg(1, 0xaf, a, b, below(2));
 		define_flags();

@@ -32,7 +32,8 @@ static struct {
 	size_t run_size;
 	struct kvm_cpuid2 *cpuid;
 	bool stop;
-	u64 entries, exits, refused, kicks, resets, errors, hv_exits;
+	u64 entries, exits, refused, kicks, resets, hv_exits;
+	u64 errors[KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON + 1]; /* by suberror */
 } f;
 
 int fuzz_vm;
@@ -121,7 +122,9 @@ static void set_up(unsigned cpu)
 
 static void internal_error(const struct kvm_run *run)
 {
-	__atomic_add_fetch(&f.errors, 1, __ATOMIC_RELAXED);
+	if (run->internal.suberror >= ARRAY_SIZE(f.errors))
+		fail("an internal error of no known kind");
+	__atomic_add_fetch(&f.errors[run->internal.suberror], 1, __ATOMIC_RELAXED);
 	if (run->internal.ndata < 16)
 		return;
 	fprintf(stderr, "fuzz_nested: %.127s\n", (const char *)run->internal.data);
@@ -410,8 +413,11 @@ int main(int argc, char **argv)
 	} while (now.tv_sec - start.tv_sec < seconds);
 	printf("fuzz_nested: %lu rounds, %lu exits to L1 (%lu with Hyper-V's interface), %lu "
 	       "entries refused, %lu kicks, %lu "
-	       "set-ups, "
-	       "%lu internal errors\n",
-	       f.entries, f.exits, f.hv_exits, f.refused, f.kicks, f.resets, f.errors);
+	       "set-ups; internal errors: %lu emulation, %lu simultaneous exceptions, "
+	       "%lu exits in the delivery of an event, %lu unexpected exits\n",
+	       f.entries, f.exits, f.hv_exits, f.refused, f.kicks, f.resets,
+	       f.errors[KVM_INTERNAL_ERROR_EMULATION], f.errors[KVM_INTERNAL_ERROR_SIMUL_EX],
+	       f.errors[KVM_INTERNAL_ERROR_DELIVERY_EV],
+	       f.errors[KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON]);
 	return f.exits ? 0 : 1;
 }

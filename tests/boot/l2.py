@@ -8,6 +8,7 @@ KVMLESS_L2_RUNS: how many boots `rotation` makes (default 4; each 32 are all com
 KVMLESS_L2_FROM: with which combination it begins (default 0);
 KVMLESS_L2_ONLY: only combinations that agree with this, such as l1=2,ept=0,levels=5 (of l1, l2, ept, levels,
 shadow);
+KVMLESS_L2_TIMES: how often L2 is booted in a row by each L1 of `rotation` (default 1);
 KVMLESS_STRESS_SECONDS: how long `stress` keeps L2 busy (default 10).
 """
 import itertools
@@ -56,7 +57,7 @@ def judge(name, r, cpus):
 
 
 def boot(l2_script, l1=1, l2=1, ept=1, levels=4, shadow=1, programs=(), timeout=600, l2_base="initrd.img",
-         l2_memory="256M", memory="1G", reached=2, params=(), program=(kvmless, "boot")):
+         l2_memory="256M", memory="1G", reached=2, params=(), program=(kvmless, "boot"), times=1):
     """Boots L1 and in it L2, which runs @l2_script. The console's text, and what kvmless logged."""
     if not os.path.exists(os.path.join(guests, "initrd-l1.img")):
         print("skipped: no guests; run: make guests")
@@ -65,8 +66,9 @@ def boot(l2_script, l1=1, l2=1, ept=1, levels=4, shadow=1, programs=(), timeout=
         inner = image(build, os.path.join(d, "l2.img"), l2_base, {"l2": l2_script}, programs)
         phys, five = ("", "") if levels == 5 else ("--phys-bits 46", "no5lvl ")
         l1_script = (f"export KVM_VENDOR_PARAMS=ept={ept}\n"
+                     f"for i in $(seq {times}); do\n"
                      f"boot-l2 'console=ttyS0 panic=-1 {five}kvmless.run=l2' --cpus {l2} --memory {l2_memory} "
-                     f"{phys} --initrd /boot/l2.img")
+                     f"{phys} --initrd /boot/l2.img || exit 1\ndone")
         outer = image(build, os.path.join(d, "l1.img"), "initrd-l1.img", {"l1": l1_script}, (), {"boot/l2.img": inner})
         # Only the compressed kernel turns five levels on.
         kernel = os.path.join(guests, "vmlinuz" if levels == 5 else "vmlinux")
@@ -77,12 +79,12 @@ def boot(l2_script, l1=1, l2=1, ept=1, levels=4, shadow=1, programs=(), timeout=
                            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                            timeout=timeout)
     name = f"L1 {l1} cpu, L2 {l2} cpu, ept={ept}, {levels} levels, shadow={shadow}"
-    judge(name, r, [l1, l2] + [1] * (reached - 2))
+    judge(name, r, [l1] + [l2] * times + [1] * (reached - 2))
     text = r.stdout + r.stderr
     on = re.findall(r"L2 on EPT with (\d) levels", r.stderr)
     if ept and (not on or set(on) != {str(levels)}) or not ept and on:
         fail(f"{name}: L2 ran on EPT with levels {on}", text)
-    print(f"{name}: ok", flush=True)
+    print(f"{name}: ok" + (f", {times} times" if times > 1 else ""), flush=True)
     return r.stdout
 
 
@@ -100,7 +102,8 @@ def rotation():
     first = int(os.environ.get("KVMLESS_L2_FROM", "0"))
     for n in range(first, first + int(os.environ.get("KVMLESS_L2_RUNS", "4"))):
         l1, l2, ept, levels, shadow = order[n % len(order)]
-        boot("grep -c ^processor /proc/cpuinfo; md5sum /bin/busybox >/dev/null", l1, l2, ept, levels, shadow)
+        boot("grep -c ^processor /proc/cpuinfo; md5sum /bin/busybox >/dev/null", l1, l2, ept, levels, shadow,
+             times=int(os.environ.get("KVMLESS_L2_TIMES", "1")))
 
 
 def stress():

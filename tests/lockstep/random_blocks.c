@@ -213,11 +213,34 @@ static void run_native(const struct start *s, struct tstate *to)
 }
 
 /* Not RF, which belongs to the exception, nor where the last x87 instruction was. */
+static unsigned top_of(const struct isa_x87 *x)
+{
+	return x->fsw >> 11 & 7;
+}
+
+/*
+ * Where this CPU may end a program elsewhere: data is not executable there; and Intel's take an
+ * unmasked x87 exception before they look whether the result could be stored.
+ */
+static bool ends_elsewhere(const struct fake *a, const struct tstate *t)
+{
+	if (t->vector == X86_PF_VEC && (t->error & 0x10) && t->cr2 - DATA < DATA_SIZE)
+		return true;
+	return t->vector == X86_MF && a->ev.vector == X86_PF_VEC && (t->x87.fsw & 0x80);
+}
+
 static bool same_native(const struct fake *a, enum fake_exit x, const struct tstate *t)
 {
 	const struct isa_cpu *c = &a->cpu->c;
 	bool ok = x == X_EXCEPTION && t->faulted;
+	/* Some switch to MMX before a store faults: TOP. */
+	/* Intel's FSTP and FBSTP write a part before they find that the rest cannot be written. */
+	size_t size = DATA_SIZE - (t->cr2 == DATA + DATA_SIZE ? 10 : 0);
+	u16 fsw_mask = t->vector == X86_PF_VEC ? (u16)~0x3800 : 0xffff;
 	unsigned k;
+
+	if (ok && ends_elsewhere(a, t))
+		return true;
 
 	for (k = 0; k < 16; k++) {
 		/* In 32-bit code the rest is not there. */
@@ -227,13 +250,17 @@ static bool same_native(const struct fake *a, enum fake_exit x, const struct tst
 		ok &= !memcmp(c->r.vec[k].b, t->vec[k], 32);
 	}
 	ok &= c->s.rip == t->rip && !((isa_flags(c) ^ t->rflags) & ~(u64)X86_RF);
-	ok &= c->r.x87.fcw == t->x87.fcw && c->r.x87.fsw == t->x87.fsw;
+	ok &= c->r.x87.fcw == t->x87.fcw && !((c->r.x87.fsw ^ t->x87.fsw) & fsw_mask);
 	ok &= c->r.x87.ftw == t->x87.ftw && c->r.x87.mxcsr == t->x87.mxcsr;
-	ok &= !memcmp(c->r.x87.st, t->x87.st, sizeof(c->r.x87.st));
-	ok &= !memcmp(a->mem + DATA_AT, (void *)DATA, DATA_SIZE);
+	for (k = 0; k < 8; k++) /* by number, not from TOP */
+		ok &= !memcmp(c->r.x87.st[(k - top_of(&c->r.x87)) & 7],
+			      t->x87.st[(k - top_of(&t->x87)) & 7], 10);
+	ok &= !memcmp(a->mem + DATA_AT, (void *)DATA, size);
 	ok &= a->ev.vector == t->vector;
-	if (ok && t->vector == X86_PF)
-		ok = a->ev.error == t->error && a->ev.payload == t->cr2;
+	/* The host's kernel has pages in the upper half. */
+	if (ok && t->vector == X86_PF_VEC)
+		ok = (a->ev.error | t->cr2 >> 63) == (t->error | t->cr2 >> 63) &&
+		     a->ev.payload == t->cr2;
 	return ok;
 }
 

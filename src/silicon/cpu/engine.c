@@ -179,7 +179,9 @@ void op_soft_int(struct isa_cpu *c, unsigned vector, unsigned type)
 	const struct isa_insn *i = c->insn;
 	struct isa_event ev = {.vector = vector, .type = type, .insn_len = i->len};
 
-	/* From here on the event is under way, not the instruction. */
+	/* From here on the event is under way, not the instruction; RF is 0 (SDM vol. 3B,
+	 * 18.3.1.1). */
+	cpu->step_rf = false;
 	cpu->n.instructions += (u64)(i - cpu->block_first);
 	cpu->block_first = i;
 	c->s.rip -= i->len;

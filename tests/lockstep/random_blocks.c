@@ -233,15 +233,14 @@ static bool same_native(const struct fake *a, enum fake_exit x, const struct tst
 {
 	const struct isa_cpu *c = &a->cpu->c;
 	bool ok = x == X_EXCEPTION && t->faulted;
-	/* Some switch to MMX before a store faults: TOP. */
 	/* Intel's FSTP and FBSTP write a part before they find that the rest cannot be written. */
 	size_t size = DATA_SIZE - (t->cr2 == DATA + DATA_SIZE ? 10 : 0);
+	/* Some switch to MMX before a store faults: TOP. */
 	u16 fsw_mask = t->vector == X86_PF_VEC ? (u16)~0x3800 : 0xffff;
 	unsigned k;
 
 	if (ok && ends_elsewhere(a, t))
 		return true;
-
 	for (k = 0; k < 16; k++) {
 		/* In 32-bit code the rest is not there. */
 		if (m32 && k >= 8)

@@ -372,16 +372,7 @@ static bool keeps_t1(struct tr *t)
 		mem |= i->o[k].kind == OK_MEM;
 	if (fn == tr_push || fn == tr_pop || (mem && fn != tr_lea && fn != tr_nothing))
 		return acc_at(t, t->index);
-	if (fn == tr_jcc || fn == tr_nothing)
-		return true;
-	if (fn != tr_copy && fn != tr_mov && fn != tr_shift && fn != tr_bit && fn != tr_plain &&
-	    fn != tr_lea)
-		return false;
-	for (k = 0; k < i->nops; k++)
-		if (i->o[k].kind == OK_GPR && host_of(i->o[k].reg) == NO_HOST)
-			return false;
-	return fn != tr_lea ||
-	       (i->base != ISA_REG_RIP && (i->base == ISA_REG_NONE || host_of(i->base) != NO_HOST));
+	return fn == tr_jcc || tr_no_scratch(t);
 }
 
 void tr_groups_after(struct tr *t)

@@ -142,11 +142,8 @@ struct tr {
 	struct group group[TR_GROUPS];
 	unsigned next_group;
 	unsigned t1; /* T1 holds the address of group[t1 - 1] still; 0: of none */
-	/*
-	 * Spilled guest registers that T0 and T1 hold too, NO_HOST: none. True only where @held_at
-	 * is
-	 * @p: code that says nothing of it may have changed them.
-	 */
+	/* Spilled guest registers that T0 and T1 hold too, NO_HOST: none. True only where @held_at
+	 * is @p: code that says nothing of it may have changed them. */
 	u8 held[2];
 	const u8 *held_at;
 	bool oom;
@@ -222,6 +219,8 @@ struct jit_link *tr_plain_link(struct tr *t);
 unsigned tr_reg(struct tr *t, unsigned guest, unsigned scratch);
 /* The scratch register back in which a spilled guest register was. */
 void tr_write_back(struct tr *t, unsigned guest, unsigned host);
+/* Does this instruction's translation use neither T0 nor T1, but for flags? */
+bool tr_no_scratch(const struct tr *t);
 /* The code from @from on has changed no scratch register but, perhaps, @host (NO_HOST: none), or
  * has made @scratch equal to @guest. */
 void tr_held_but(struct tr *t, const u8 *from, unsigned host);

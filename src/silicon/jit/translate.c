@@ -33,8 +33,7 @@ void tr_held_but(struct tr *t, const u8 *from, unsigned host)
 		t->held_at = t->p;
 }
 
-/* Has this instruction been translated without T0 and T1 but for flags? */
-static bool keeps_held(const struct tr *t)
+bool tr_no_scratch(const struct tr *t)
 {
 	const struct isa_insn *i = t->i;
 	tr_fn *fn = tr_fn_of(i);
@@ -427,7 +426,7 @@ static void one(struct tr *t)
 			if ((attr & F_RW) == F_R && (mask & rec_regs(t->rec)))
 				t->rec = 0;
 			BUG_ON(t->fl == FL_LOST && !t->rec);
-			if (holds && keeps_held(t))
+			if (holds && tr_no_scratch(t))
 				t->held_at = t->p;
 			tr_groups_after(t);
 			return;

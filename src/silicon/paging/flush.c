@@ -101,8 +101,10 @@ void tlb_note_part(struct tlb_bank *b, enum tlb_set s, u64 la, unsigned shift)
 		parts[part_of(la ^ BIT(21)) / 64] |= BIT(part_of(la ^ BIT(21)) % 64);
 }
 
-/* 4 MiB, in which all of a page of 2 or 4 MiB is. */
-static void drop_region(struct tlb_bank *b, enum tlb_set s, u64 la)
+typedef bool entry_fn(const struct isa_tlbe *e, u64 of);
+
+/* The entries for which @match says so. */
+static __always_inline_ void drop_where(struct tlb_bank *b, enum tlb_set s, entry_fn *match, u64 of)
 {
 	u32 words = b->used_words[s];
 
@@ -113,10 +115,21 @@ static void drop_region(struct tlb_bank *b, enum tlb_set s, u64 la)
 		for (; bits; bits &= bits - 1) {
 			unsigned i = w * 64 + (unsigned)__builtin_ctzll(bits);
 
-			if (!((-tlb_set(b, s)[i].neg_page ^ la) >> 22))
+			if (match(&tlb_set(b, s)[i], of))
 				drop(b, s, i);
 		}
 	}
+}
+
+/* 4 MiB, in which all of a page of 2 or 4 MiB is. */
+static bool in_region(const struct isa_tlbe *e, u64 la)
+{
+	return !((-e->neg_page ^ la) >> 22);
+}
+
+static void drop_region(struct tlb_bank *b, enum tlb_set s, u64 la)
+{
+	drop_where(b, s, in_region, la);
 }
 
 static bool has_part(const u64 *parts, u64 la)
@@ -257,22 +270,14 @@ void tlb_drop_la(struct sil_cpu *cpu, u64 la)
 	tlb_near_lost(cpu);
 }
 
+static bool leads_to(const struct isa_tlbe *e, u64 page)
+{
+	return e->page == page;
+}
+
 static void drop_writes(struct tlb_bank *b, hva_t page)
 {
-	u32 words = b->used_words[TLB_W];
-
-	for (; words; words &= words - 1) {
-		unsigned w = (unsigned)__builtin_ctz(words);
-		u64 bits = b->used[TLB_W][w];
-
-		for (; bits; bits &= bits - 1) {
-			unsigned i = w * 64 + (unsigned)__builtin_ctzll(bits);
-			const struct isa_tlbe *e = &b->rw.w[i];
-
-			if (e->page == page)
-				drop(b, TLB_W, i);
-		}
-	}
+	drop_where(b, TLB_W, leads_to, page);
 }
 
 void tlb_drop_writes(struct sil_cpu *cpu, hva_t page)

@@ -102,15 +102,16 @@ static void mmio_read(struct emulator *e, gpa_t gpa, u8 *dst, unsigned size)
 	}
 }
 
+/* What a device of the core takes, or a coalesced zone, does not end a REP. */
 static void mmio_write(struct emulator *e, gpa_t gpa, const u8 *src, unsigned size)
 {
-	stop_rep(e);
 	while (size) {
 		unsigned n = MIN(size, MMIO_PIECE);
 
 		if (io_bus_write(e->v, IO_BUS_MMIO, gpa, n, src)) {
 			struct mmio_piece *p = &e->write[e->nwrite];
 
+			stop_rep(e);
 			if (e->nwrite == MMIO_MAX) {
 				e->unhandled = true;
 				emul_abort(e, 0);

@@ -449,14 +449,41 @@ void one(void)
 	}
 }
 
-/* A loop around straight code with forward jumps and a call. */
+/* Where the next piece of code on the other page goes. */
+static u8 *other;
+
+/* @op: of the jump there, the conditional ones' second byte. An instruction there, and back. */
+static void away(unsigned op)
+{
+	u8 *back;
+
+	if (op >= 0x80 && op < 0x90)
+		put(0x0f);
+	put(op);
+	put_u32((u32)(other - (p + 4)));
+	back = p;
+	p = other;
+	one();
+	if (op == 0xe8) {
+		put(0xc3);
+	} else {
+		put(0xe9);
+		put_u32((u32)(back - (p + 4)));
+	}
+	other = p;
+	p = back;
+}
+
+/* A loop around straight code with forward jumps and calls. */
 unsigned program(void)
 {
+	unsigned far = below(3) ? 0 : 1 + below(4);
 	unsigned n = 4 + below(24), k;
 	u8 *start, *skip;
 
 	code_start = below(3) ? 0 : PAGE_SIZE - 1 - below(400);
 	p = code + code_start;
+	other = code + (code_start ? 0 : PAGE_SIZE) + below(2000);
 	switch (below(8)) {
 	case 0: gather = DATA_PAGES * PAGE_SIZE - 64 - below(600); break;
 	case 1:
@@ -470,6 +497,12 @@ unsigned program(void)
 	put(0);
 	start = p;
 	for (k = 0; k < n; k++) {
+		if (far && below(8) < far && (other - code) % PAGE_SIZE < 3600) {
+			static const u8 ops[] = {0xe8, 0xe9};
+
+			away(below(2) ? 0x80 + below(16) : ops[below(2)]);
+			continue;
+		}
 		switch (below(8)) {
 		case 0: /* jcc over the next */
 			put(0x70 + below(16));

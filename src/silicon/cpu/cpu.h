@@ -44,7 +44,8 @@ struct jit;
 #define JIT_NEAR_GS    18
 #define JIT_NEAR_NONE  0xff
 #define JIT_NEAR_EMPTY (1ull << 62)
-#define JIT_HOT	       128
+#define JIT_HOT	       256
+#define JIT_PAGES_MAX  (1u << 14)
 struct jit_frame;
 struct jit_insn;
 struct jit_page;
@@ -87,16 +88,23 @@ struct jit_cpu {
 	bool step;    /* the next instruction is the interpreter's */
 	bool cold;    /* so are those up to the next jump */
 	bool recheck; /* others may have written code: see jit_recheck */
-	/* Pages of blocks that the jump cache may know, by a hash; at most half are used, with more
-	 * hot_many is set. */
+	/* Pages of blocks that the jump cache may know, unless hot_many is set, and a bit for each of
+	 * them by its number; how many were compared since there were none. */
 	struct jit_page *hot[JIT_HOT];
-	unsigned nhot;
+	u64 hot_bits[JIT_PAGES_MAX / 64];
+	unsigned nhot, hot_compared;
 	bool hot_many;
-	u8 hot_age;
 	u8 shadow; /* STI has set IF, and the instruction behind it has not completed */
 	u64 jc_used[JIT_JC_SIZE / JIT_JC_PART / 64]; /* parts of jc that are not empty */
 	const struct jit_insn *lean;		     /* being executed by jit/lean.c */
 	u8 fpu[576] __attribute__((aligned(64)));    /* XSAVE area for the x87 component */
+	/*
+	 * By number of the translator's pages: the linear page that the jump cache knew it at last,
+	 * and the generation, as in a tag. One more, which is of no page. What there is beyond
+	 * there_n is 0.
+	 */
+	u64 there[JIT_PAGES_MAX + 1];
+	unsigned there_n;
 };
 
 /* cpu->untrapped: what no control makes exit, so that translated code does it without asking. */

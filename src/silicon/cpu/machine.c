@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "isa/insn_table.h"
@@ -87,7 +88,9 @@ int sil_cpu_create(struct sil_machine *m, struct sil_cpu **out)
 	cpu = aligned_alloc(64, align_up(sizeof(*cpu), 64));
 	if (!cpu)
 		return -ENOMEM;
-	*cpu = (struct sil_cpu){.m = m, .stop_at = ~0ull};
+	memset(cpu, 0, sizeof(*cpu));
+	cpu->m = m;
+	cpu->stop_at = ~0ull;
 	cpu->c.ops = m->virt->isa;
 	cpu->world.apic_page = SIL_NO_PAGE;
 	isa_feat_load(&cpu->c, feat_cpuid, m);

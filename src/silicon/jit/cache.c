@@ -201,6 +201,11 @@ static struct jit_block *find_cross(const struct sil_cpu *cpu, hva_t hva, hva_t 
 	return NULL;
 }
 
+struct jit_block *jit_find(const struct sil_cpu *cpu, hva_t host)
+{
+	return find(cpu, host, false);
+}
+
 /* One that will do for a jump with @rec; *@n: versions there are. */
 static struct jit_block *find_rec(const struct sil_cpu *cpu, hva_t hva, u64 rec, unsigned *n)
 {
@@ -441,7 +446,7 @@ struct jit_block *jit_get_cross(struct sil_cpu *cpu, hva_t host, const struct ji
 	return *cold || cpu->m->jit->full ? NULL : make(cpu, host, 0, false, x);
 }
 
-void jit_cross_changed(struct sil_cpu *cpu, struct jit_block *b)
+void jit_drop(struct sil_cpu *cpu, struct jit_block *b)
 {
 	pthread_mutex_lock(&cpu->m->jit->lock);
 	jit_unknow(cpu, b);

@@ -42,6 +42,7 @@ enum {
 	OP_ADD_R_RM = 0x03,
 	OP_SUB_R_RM = 0x2b,
 	OP_XOR_R_RM = 0x33,
+	OP_CMP_R_RM = 0x3b,
 	OP_MOV_R_RM = 0x8b,
 	OP_MOV_RM_R = 0x89
 };
@@ -117,6 +118,17 @@ static inline void emit_pop(u8 **p, unsigned reg)
 	if (reg > 7)
 		put8(p, 0x41);
 	put8(p, 0x58 | (reg & 7));
+}
+
+/* One NOP, or none, so that what comes after @bytes more is 4-aligned. */
+static inline void emit_align(u8 **p, unsigned bytes)
+{
+	switch (-((u64)*p + bytes) & 3) {
+	case 1: EMIT(p, 0x90); break;
+	case 2: EMIT(p, 0x66, 0x90); break;
+	case 3: EMIT(p, 0x0f, 0x1f, 0x00); break;
+	default: break;
+	}
 }
 
 /* A jump whose displacement is @target - its end; both are write addresses. */

@@ -26,6 +26,16 @@ void jit_jc_clear(struct sil_cpu *cpu)
 		}
 		cpu->j.jc_used[w] = 0;
 	}
+	memset(cpu->j.there, 0, cpu->j.there_n * sizeof(cpu->j.there[0]));
+	cpu->j.there_n = 0;
+}
+
+void jit_there(struct sil_cpu *cpu, const struct jit_page *p, u64 la)
+{
+	unsigned n = jit_page_number(cpu, p);
+
+	cpu->j.there[n] = (la & PAGE_MASK) ^ cpu->j.xgen;
+	cpu->j.there_n = MAX(cpu->j.there_n, n + 1);
 }
 
 void jit_lost(struct sil_cpu *cpu)
@@ -104,25 +114,26 @@ void jit_verify(struct sil_cpu *cpu, struct jit_page *p)
 
 void jit_hot_clear(struct sil_cpu *cpu)
 {
-	if (cpu->j.nhot)
-		memset(cpu->j.hot, 0, sizeof(cpu->j.hot));
-	cpu->j.nhot = 0;
+	unsigned k;
+
+	for (k = 0; k < cpu->j.nhot; k++)
+		cpu->j.hot_bits[jit_page_number(cpu, cpu->j.hot[k]) / 64] = 0;
+	cpu->j.nhot = cpu->j.hot_compared = 0;
 	cpu->j.hot_many = false;
 }
 
 static void hot_add(struct sil_cpu *cpu, struct jit_page *p)
 {
-	unsigned k = (p->page >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 57;
+	unsigned n = jit_page_number(cpu, p);
 
+	if (cpu->j.hot_bits[n / 64] >> n % 64 & 1)
+		return;
+	cpu->j.hot_many |= cpu->j.nhot == JIT_HOT;
 	if (cpu->j.hot_many)
 		return;
-	for (; cpu->j.hot[k]; k = (k + 1) % JIT_HOT)
-		if (cpu->j.hot[k] == p)
-			return;
-	cpu->j.hot_many = ++cpu->j.nhot > JIT_HOT / 2;
-	cpu->j.hot[k] = p;
+	cpu->j.hot_bits[n / 64] |= BIT(n % 64);
+	cpu->j.hot[cpu->j.nhot++] = p;
 }
-_Static_assert(JIT_HOT == 1 << 7, "the shift above");
 
 void jit_known(struct sil_cpu *cpu, struct jit_block *b, u64 la)
 {
@@ -140,6 +151,7 @@ void jit_known(struct sil_cpu *cpu, struct jit_block *b, u64 la)
 		__atomic_store_n(&b->la, JIT_LA_MANY, __ATOMIC_RELAXED);
 }
 
+#define HOT_COMPARED_MAX 1024
 void jit_recheck(struct sil_cpu *cpu)
 {
 	u64 epoch = __atomic_load_n(&cpu->m->code_epoch, __ATOMIC_SEQ_CST), lines[JIT_HOT];
@@ -147,21 +159,21 @@ void jit_recheck(struct sil_cpu *cpu)
 	struct guard g;
 	unsigned k;
 
-	/* Now and then from the beginning, or pages that are not used any more stay for ever. */
-	if (cpu->j.hot_many || !(++cpu->j.hot_age % 64))
+	/* Now and then from the beginning, or pages that are not used any more stay for ever: when
+	 * comparing has cost more than finding all jumps' targets anew will. */
+	cpu->j.hot_compared += cpu->j.nhot;
+	if (cpu->j.hot_many || cpu->j.hot_compared > HOT_COMPARED_MAX)
 		goto lost;
 	/* What is not there need not concern the guest: it shows if code there is executed. */
 	if (guard_enter(&g))
 		goto lost;
-	for (k = 0; k < JIT_HOT; k++) {
+	for (k = 0; k < cpu->j.nhot; k++) {
 		p = cpu->j.hot[k];
-		lines[k] = p && p->epoch != epoch ? changed_lines(p) : 0;
+		lines[k] = p->epoch != epoch ? changed_lines(p) : 0;
 	}
 	guard_leave(&g);
-	for (k = 0; k < JIT_HOT; k++) {
+	for (k = 0; k < cpu->j.nhot; k++) {
 		p = cpu->j.hot[k];
-		if (!p)
-			continue;
 		if (unlikely(lines[k])) {
 			forget_lines(cpu, p->page, lines[k]);
 			goto lost;

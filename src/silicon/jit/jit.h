@@ -31,7 +31,7 @@ enum jit_fl {
 	JIT_FL_REC,  /* nowhere: struct rec says how to make them */
 };
 
-/* A direct jump within a page. */
+/* A direct jump. */
 struct jit_link {
 	struct jit_block *from;
 	struct jit_block *to;	  /* it is patched to go there; NULL: to its stub */
@@ -43,6 +43,16 @@ struct jit_link {
 	u8 fl;	    /* enum jit_fl */
 	bool plain; /* to a plain block */
 	bool cross; /* none: @from has found its second page's bytes changed */
+
+	/* To another page (far.c), which is the same as long as there are translations. */
+	bool far;
+	u8 n;		       /* instructions to be counted */
+	u8 missed;	       /* times that it was another one */
+	s32 disp;	       /* from the page's start */
+	u32 seen;	       /* where its code has the number of the page: offset as @site */
+	u32 page;	       /* that number; valid if @code is not NULL */
+	const void *code;      /* what jump caches have for the target */
+	struct jit_insn *insn; /* the jump; NULL: the block just ends */
 };
 
 #define JIT_LA_MANY (~0ull)
@@ -103,7 +113,6 @@ struct jit_page {
 	u64 src_valid[PAGE_SIZE / 64]; /* bytes of src that blocks were made from */
 	u8 src[PAGE_SIZE];
 };
-#define JIT_PAGES_MAX (1u << 14)
 
 /*
  * What translated code keeps on the host's stack, at RSP: what it reads soon after it has written
@@ -132,6 +141,8 @@ enum jit_stub {
 	STUB_LINK_MEM,
 	STUB_GOTO_HOST, /* R14 = jit_link: go there after a look at requests */
 	STUB_GOTO_MEM,
+	STUB_FAR,	/* R14 = jit_link: called where a jump finds that another page than it
+			   knows may be there */
 	STUB_RESUME, /* go on at c.s.rip, status flags in memory */
 	STUB_TLB_R,  /* a look at the TLB's first level has failed: T0 entry, T1 offset -> T0 offset
 			in the page or ~0, T1 host address; other registers stay */
@@ -213,7 +224,9 @@ struct jit_block *jit_get_rec(struct sil_cpu *cpu, hva_t host, u64 rec);
 struct jit_block *jit_get_cross(struct sil_cpu *cpu, hva_t host, const struct jit_cross *x,
 				bool *cold);
 /* @b is of other bytes than are there: nobody is to find it again. Owner thread. */
-void jit_cross_changed(struct sil_cpu *cpu, struct jit_block *b);
+void jit_drop(struct sil_cpu *cpu, struct jit_block *b);
+/* The block at @host for flags anywhere, if there is one. */
+struct jit_block *jit_find(const struct sil_cpu *cpu, hva_t host);
 /* Code that makes the flags of @rec, puts them into memory and enters @b. 0: no room. */
 u32 jit_convert(struct sil_cpu *cpu, u64 rec, const struct jit_block *b);
 /*
@@ -265,6 +278,8 @@ void jit_warm(struct jit *j, hva_t host, bool plain);
 /* ---- What the jump cache knows (hot.c) ---- */
 /* The jump cache is about to know @b, at @la. Owner thread, as for all of these. */
 void jit_known(struct sil_cpu *cpu, struct jit_block *b, u64 la);
+/* Jumps to other pages may take it that @p is at @la: the jump cache knows it in this generation. */
+void jit_there(struct sil_cpu *cpu, const struct jit_page *p, u64 la);
 /* Takes @b off its page and out of the hash, with the jumps that lead to it. j->lock held. */
 void jit_block_drop(struct jit *j, struct jit_block *b);
 /* It is not to know @b any more. j->lock held. */
@@ -308,12 +323,33 @@ static inline void jit_x87_pointer(struct sil_cpu *cpu, const struct jit_insn *j
 		cpu->c.r.x87.fip = cpu->j.pc_page + ji->x87 - 1;
 }
 
+static inline unsigned jit_page_number(const struct sil_cpu *cpu, const struct jit_page *p)
+{
+	return (unsigned)(p - cpu->m->jit->pool);
+}
+
+/* Translated code is not to go on without a look at what has happened. */
+static inline bool jit_must_leave(const struct sil_cpu *cpu)
+{
+	return unlikely(__atomic_load_n(&cpu->c.request, __ATOMIC_RELAXED)) ||
+	       jit_mode(&cpu->c) != cpu->j.mode ||
+	       __atomic_load_n(&cpu->m->jit->stop, __ATOMIC_RELAXED);
+}
+
+/* Code at @la is to run: fetch_addend. May throw. */
+void jit_fetch_page(struct sil_cpu *cpu, u64 la);
+/* The flags of cpu->c to where translated code has them. */
+void jit_flags_out(struct sil_cpu *cpu);
+/* Host code for RIP, or the exit. May throw. */
+const void *jit_next(struct sil_cpu *cpu);
+
 /* Called by the stubs. Each returns where to go on, NULL: behind the call. */
 const void *jit_exec(struct sil_cpu *cpu, struct jit_insn *ji);
 const void *jit_end(struct sil_cpu *cpu, struct jit_insn *ji);
 const void *jit_vec(struct sil_cpu *cpu, struct jit_insn *ji);
 const void *jit_link(struct sil_cpu *cpu, struct jit_link *l);
 const void *jit_goto(struct sil_cpu *cpu, struct jit_link *l);
+const void *jit_far(struct sil_cpu *cpu, struct jit_link *l);
 const void *jit_resume(struct sil_cpu *cpu);
 
 #endif

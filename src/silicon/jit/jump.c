@@ -6,7 +6,7 @@
  */
 #include "silicon/jit/tr.h"
 
-static struct jit_link *new_link(struct tr *t, unsigned target, unsigned count, enum jit_fl fl)
+struct jit_link *tr_new_link(struct tr *t, unsigned target, unsigned count, enum jit_fl fl)
 {
 	struct jit_link *l = jit_alloc(t->j, sizeof(*l));
 	static struct jit_link dummy;
@@ -21,12 +21,6 @@ static struct jit_link *new_link(struct tr *t, unsigned target, unsigned count, 
 			       .count = (u16)count,
 			       .fl = (u8)fl};
 	return l;
-}
-
-static void align_rel32(struct tr *t, unsigned opcode_bytes)
-{
-	while ((u64)(t->p + opcode_bytes - t->j->rw) & 3)
-		put8(&t->p, 0x90);
 }
 
 /* Flags must have a place at the end of a block. */
@@ -48,7 +42,7 @@ static enum jit_fl link_fl(const struct tr *t, unsigned target)
 	}
 }
 
-static void count_mem(struct tr *t, unsigned n)
+void tr_count_mem(struct tr *t, unsigned n)
 {
 	EMIT(&t->p, 0x48, 0x83, 0x44, 0x24); /* add qword [rsp + count], n */
 	put8(&t->p, FR_OF(count));
@@ -60,7 +54,7 @@ static void count(struct tr *t, unsigned n, enum jit_fl fl)
 	if (fl == JIT_FL_HOST)
 		tr_count(t, n);
 	else
-		count_mem(t, n);
+		tr_count_mem(t, n);
 }
 
 /* A look at the request word, flags untouched. */
@@ -88,11 +82,11 @@ static void poll(struct tr *t, struct jit_link *l)
 }
 
 /* jmp to the target's translation; until there is one, to the stub that makes it. */
-static void link_jump(struct tr *t, struct jit_link *l)
+void tr_link_jump(struct tr *t, struct jit_link *l)
 {
 	u8 *stub;
 
-	align_rel32(t, 1);
+	emit_align(&t->p, 1);
 	put8(&t->p, 0xe9);
 	l->site = (u32)(t->p - t->j->rw);
 	put32(&t->p, 0);
@@ -109,17 +103,17 @@ static void edge(struct tr *t, unsigned target, unsigned n)
 	struct jit_link *l;
 
 	settle(t);
-	l = new_link(t, target, 0, link_fl(t, target));
+	l = tr_new_link(t, target, 0, link_fl(t, target));
 	count(t, n, l->fl);
 	if (target <= t->off)
 		poll(t, l);
-	link_jump(t, l);
+	tr_link_jump(t, l);
 }
 
 struct jit_link *tr_plain_link(struct tr *t)
 {
 	struct jit_link *l =
-		new_link(t, t->off, t->index, t->fl == FL_MEM ? JIT_FL_MEM : JIT_FL_REC);
+		tr_new_link(t, t->off, t->index, t->fl == FL_MEM ? JIT_FL_MEM : JIT_FL_REC);
 
 	l->plain = true;
 	return l;
@@ -131,7 +125,7 @@ void tr_edge_cold(struct tr *t, struct cold *c)
 
 	count(t, l->count, l->fl);
 	l->count = 0;
-	link_jump(t, l);
+	tr_link_jump(t, l);
 }
 
 /* ---- The jump cache -------------------------------------------------------------------------- */
@@ -196,7 +190,7 @@ static void need_canonical(struct tr *t)
 	tr_cold(t, COLD_END, emit_jcc(p, COND_A), tr_insn(t));
 }
 
-/* To another page, directly: flags are in memory. */
+/* To another page, directly, where it cannot be linked: flags are in memory. */
 static void far_edge(struct tr *t, s64 disp, unsigned count, enum cold_kind kind, void *arg)
 {
 	/* What follows the last byte of 4 GiB in 32-bit code is not the first one: #GP. */
@@ -204,7 +198,7 @@ static void far_edge(struct tr *t, s64 disp, unsigned count, enum cold_kind kind
 	lookup(t, kind, arg);
 	tr_shadow_over(t);
 	enter_page(t);
-	count_mem(t, count);
+	tr_count_mem(t, count);
 	jmp_t0(t);
 }
 
@@ -226,6 +220,7 @@ bool tr_jcc(struct tr *t, unsigned attr)
 {
 	s64 target = target_of(t);
 	unsigned cond = t->i->cond;
+	struct jit_link *l;
 	enum fl fl;
 	u8 *over;
 
@@ -235,9 +230,7 @@ bool tr_jcc(struct tr *t, unsigned attr)
 	if (in_page(target))
 		tr_shadow_over(t);
 	if (in_page(target) && target > (s64)t->off) {
-		struct jit_link *l =
-			new_link(t, (unsigned)target, t->index + 1, link_fl(t, (unsigned)target));
-
+		l = tr_new_link(t, (unsigned)target, t->index + 1, link_fl(t, (unsigned)target));
 		tr_cold(t, COLD_EDGE, emit_jcc(&t->p, cond), l);
 		return true;
 	}
@@ -245,6 +238,20 @@ bool tr_jcc(struct tr *t, unsigned attr)
 		over = emit_jcc(&t->p, cond ^ 1);
 		edge(t, (unsigned)target, t->index + 1);
 		fix_rel32(over, t->p);
+		return true;
+	}
+	if (tr_far_links(target)) {
+		bool save = t->fl == FL_HOST && !t->rec;
+		struct cold *c;
+
+		fl = t->fl;
+		t->fl = fl == FL_HOST && t->rec ? FL_LOST : FL_MEM;
+		l = tr_far_link(t, target, t->index + 1, tr_insn(t));
+		t->fl = fl;
+		t->looked |= t->fresh;
+		c = tr_cold(t, COLD_FAR, emit_jcc(&t->p, cond), l);
+		c->flags = save;
+		c->shadow = t->shadow;
 		return true;
 	}
 	over = emit_jcc(&t->p, cond ^ 1);
@@ -270,6 +277,10 @@ bool tr_jmp(struct tr *t, unsigned attr)
 		if (in_page(target)) {
 			tr_shadow_over(t);
 			edge(t, (unsigned)target, t->index + 1);
+		} else if (tr_far_links(target)) {
+			tr_spill_flags(t);
+			tr_far_jump(t, tr_far_link(t, target, t->index + 1, tr_insn(t)),
+				    t->shadow);
 		} else {
 			tr_store_flags(t);
 			far_edge(t, target, t->index + 1, COLD_END, tr_insn(t));
@@ -295,14 +306,14 @@ bool tr_jmp(struct tr *t, unsigned attr)
 	lookup(t, COLD_END, tr_insn(t));
 	tr_shadow_over(t);
 	enter_page(t);
-	count_mem(t, t->index + 1);
+	tr_count_mem(t, t->index + 1);
 	jmp_t0(t);
 	t->done = true;
 	return true;
 }
 
 /* Checks the stack slot, stores the return address there, moves RSP. Uses T0, T1. */
-static void push_return(struct tr *t)
+void tr_push_return(struct tr *t)
 {
 	emit_lea_n(&t->p, t->word, T1, HOST_SP, -(s32)t->word);
 	t->slot = RSP;
@@ -324,16 +335,21 @@ bool tr_call(struct tr *t, unsigned attr)
 		target = target_of(t);
 		if (target != (s32)target)
 			return false;
-		if (in_page(target)) {
+		if (in_page(target) || tr_far_links(target)) {
 			/* RSP changes. */
-			if (rec_regs(t->rec) & 1u << RSP)
+			if (!in_page(target) || rec_regs(t->rec) & 1u << RSP)
 				tr_store_flags(t);
 			else
 				tr_spill_flags(t);
-			push_return(t);
+			t->done = true;
+			if (!in_page(target)) {
+				tr_far_call(t,
+					    tr_far_link(t, target, t->index + 1, tr_insn(t)));
+				return true;
+			}
+			tr_push_return(t);
 			tr_shadow_over(t);
 			edge(t, (unsigned)target, t->index + 1);
-			t->done = true;
 			return true;
 		}
 		tr_store_flags(t);
@@ -359,11 +375,11 @@ bool tr_call(struct tr *t, unsigned attr)
 	lookup(t, COLD_END, tr_insn(t));
 	emit_sp(&t->p, OP_MOV_RM_R, T0, FR_OF(tmp[0]));
 	emit_sp(&t->p, OP_MOV_RM_R, T1, FR_OF(tmp[1]));
-	push_return(t);
+	tr_push_return(t);
 	tr_shadow_over(t);
 	emit_sp(&t->p, OP_MOV_R_RM, T1, FR_OF(tmp[1]));
 	enter_page(t);
-	count_mem(t, t->index + 1);
+	tr_count_mem(t, t->index + 1);
 	EMIT(&t->p, 0xff, 0x64, 0x24); /* jmp [rsp + tmp] */
 	put8(&t->p, FR_OF(tmp[0]));
 	t->done = true;
@@ -385,7 +401,7 @@ bool tr_ret(struct tr *t, unsigned attr)
 	tr_shadow_over(t);
 	emit_lea_n(&t->p, t->word, HOST_SP, HOST_SP, (s32)t->word + (u16)i->imm);
 	enter_page(t);
-	count_mem(t, t->index + 1);
+	tr_count_mem(t, t->index + 1);
 	jmp_t0(t);
 	t->done = true;
 	return true;
@@ -401,8 +417,13 @@ void tr_fallthrough(struct tr *t)
 		edge(t, t->end, t->index);
 		return;
 	}
+	if (tr_far_links(t->end)) {
+		tr_spill_flags(t);
+		tr_far_jump(t, tr_far_link(t, t->end, t->index, NULL), t->shadow);
+		return;
+	}
 	tr_store_flags(t);
-	l = new_link(t, t->end, t->index, JIT_FL_MEM);
+	l = tr_new_link(t, t->end, t->index, JIT_FL_MEM);
 	far_edge(t, t->end, t->index, COLD_GOTO, l);
 }
 
@@ -421,7 +442,7 @@ void tr_cross(struct tr *t, const struct jit_cross *x)
 	t->off = t->start;
 	t->end = t->off + t->i->len;
 	tr_insn(t);
-	l = new_link(t, t->off, 0, JIT_FL_MEM);
+	l = tr_new_link(t, t->off, 0, JIT_FL_MEM);
 	l->cross = true;
 	emit_mov_imm64(p, T1, x->host2);
 	for (left = x->len - at; left; at += n, left -= n) {

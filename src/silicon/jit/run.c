@@ -72,7 +72,7 @@ void jit_flags_in(struct sil_cpu *cpu, u64 rec)
 	flags_in_or(cpu, rec);
 }
 
-static inline void flags_out(struct sil_cpu *cpu)
+void jit_flags_out(struct sil_cpu *cpu)
 {
 	const struct isa_cpu *c = &cpu->c;
 
@@ -108,18 +108,11 @@ static __noinline void new_generation(struct sil_cpu *cpu)
 	cpu->j.xgen = (u64)b->xgen << JIT_GEN_SHIFT;
 }
 
-static __noinline void fetch_page(struct sil_cpu *cpu, u64 la)
+void jit_fetch_page(struct sil_cpu *cpu, u64 la)
 {
 	if (unlikely(!is_canonical(la, cpu->c.va_bits)))
 		isa_raise_err(&cpu->c, X86_GP, 0);
 	tlb_fetch(cpu, la);
-}
-
-static inline bool must_leave(const struct sil_cpu *cpu)
-{
-	return unlikely(__atomic_load_n(&cpu->c.request, __ATOMIC_RELAXED)) ||
-	       jit_mode(&cpu->c) != cpu->j.mode ||
-	       __atomic_load_n(&cpu->m->jit->stop, __ATOMIC_RELAXED);
 }
 
 /* Is the instruction at @la on two pages? *@b: its block, or NULL. May throw. */
@@ -141,8 +134,7 @@ static __noinline bool crossing(struct sil_cpu *cpu, u64 la, struct jit_block **
 	return true;
 }
 
-/* Host code for RIP, or the exit. May throw. */
-static const void *next(struct sil_cpu *cpu)
+const void *jit_next(struct sil_cpu *cpu)
 {
 	struct isa_cpu *c = &cpu->c;
 	struct jit *j = cpu->m->jit;
@@ -153,7 +145,7 @@ static const void *next(struct sil_cpu *cpu)
 
 	cpu->n.jit_lookups++;
 again:
-	if (must_leave(cpu))
+	if (jit_must_leave(cpu))
 		return jit_code(j, j->stub[STUB_EXIT]);
 	if (unlikely(la > 0xffffffff && cpu->j.mode == JIT_MODE_FLAT32)) {
 		cpu->j.step = true; /* beyond CS's limit */
@@ -167,7 +159,7 @@ again:
 		goto out;
 	exact = cpu->m->cfg.exact_stops;
 	if (unlikely(la + cpu->fetch_neg_page >= PAGE_SIZE))
-		fetch_page(cpu, la);
+		jit_fetch_page(cpu, la);
 	crosses = unlikely((la & ~PAGE_MASK) > PAGE_SIZE - ISA_INSN_MAX) &&
 		  crossing(cpu, la, &b, &cpu->j.cold);
 	if (likely(!crosses))
@@ -187,7 +179,7 @@ again:
 			return jit_code(j, j->stub[STUB_EXIT]);
 		}
 		cpu->j.pc_page = la & PAGE_MASK;
-		flags_out(cpu);
+		jit_flags_out(cpu);
 		return jit_code(j, b->entry_mem);
 	}
 	if (unlikely(!cpu->j.xgen))
@@ -202,10 +194,11 @@ again:
 	jit_jc_used(cpu, e);
 	cpu->n.jit_jumps++;
 	jit_known(cpu, b, la);
+	jit_there(cpu, b->page, la);
 	e->code = jit_code(j, b->entry_mem);
 out:
 	cpu->j.pc_page = la & PAGE_MASK;
-	flags_out(cpu);
+	jit_flags_out(cpu);
 	return e->code;
 }
 
@@ -268,7 +261,7 @@ const void *jit_exec(struct sil_cpu *cpu, struct jit_insn *ji)
 	exec(cpu, ji);
 	if (likely(cpu->block_end && cpu->c.s.rip == end && jit_mode(&cpu->c) == cpu->j.mode)) {
 		cpu->n.instructions -= ji->index;
-		flags_out(cpu);
+		jit_flags_out(cpu);
 		return NULL;
 	}
 	/* A string instruction that stopped half-way has not retired. */
@@ -276,7 +269,7 @@ const void *jit_exec(struct sil_cpu *cpu, struct jit_insn *ji)
 		cpu->n.instructions++;
 	if (!cpu->block_end)
 		ended_early(cpu);
-	return next(cpu);
+	return jit_next(cpu);
 }
 
 const void *jit_end(struct sil_cpu *cpu, struct jit_insn *ji)
@@ -292,7 +285,7 @@ const void *jit_end(struct sil_cpu *cpu, struct jit_insn *ji)
 		ended_early(cpu);
 	if (ji->i.flags & ISA_F_SYS)
 		cpu_update_step(cpu);
-	return next(cpu);
+	return jit_next(cpu);
 }
 
 /* Registers are asked for: SDM vol. 3A, 2.5 (CR0.EM, TS), vol. 1, 13.4. Those the guest has already
@@ -323,21 +316,6 @@ const void *jit_vec(struct sil_cpu *cpu, struct jit_insn *ji)
 	return NULL;
 }
 
-static void arrive(struct sil_cpu *cpu, const struct jit_link *l)
-{
-	flags_in_or(cpu, l->rec);
-	cpu->n.instructions += l->count;
-	cpu->c.s.rip = cpu->j.pc_page + l->target;
-}
-
-const void *jit_goto(struct sil_cpu *cpu, struct jit_link *l)
-{
-	arrive(cpu, l);
-	if (unlikely(l->cross))
-		jit_cross_changed(cpu, l->from);
-	return next(cpu);
-}
-
 /* An IRET may have set RF: see lean_iret. */
 const void *jit_resume(struct sil_cpu *cpu)
 {
@@ -345,136 +323,13 @@ const void *jit_resume(struct sil_cpu *cpu)
 	const void *to;
 
 	flags_in(cpu);
-	to = next(cpu);
+	to = jit_next(cpu);
 	if (likely(!(cpu->c.s.rflags & X86_RF)))
 		return to;
 	if (to == jit_code(j, j->stub[STUB_EXIT]))
 		cpu_update_step(cpu);
 	else
 		cpu->c.s.rflags &= ~X86_RF;
-	return to;
-}
-
-/* Other cpus may be running the jump: its displacement is aligned, so they see it old or new. */
-static void link(struct jit *j, struct jit_link *l, u32 to)
-{
-	__atomic_store_n((u32 *)(j->rw + l->site), to - (l->site + 4), __ATOMIC_RELEASE);
-}
-
-/* Are both ends of the same page of memory? Asked before room is taken for a conversion: a jump
- * that is never patched comes back each time. */
-static bool same_page(const struct jit_link *l, const struct jit_block *b)
-{
-	hva_t from = __atomic_load_n(&l->from->hva, __ATOMIC_RELAXED);
-
-	return from && !((from ^ __atomic_load_n(&b->hva, __ATOMIC_RELAXED)) & PAGE_MASK);
-}
-
-/* Patches the jump if both ends are of the same page of memory still. */
-static bool link_to(struct sil_cpu *cpu, struct jit_link *l, struct jit_block *b, u32 entry)
-{
-	struct jit *j = cpu->m->jit;
-	hva_t from;
-	bool ok;
-
-	pthread_mutex_lock(&j->lock);
-	from = l->from->hva;
-	ok = from && entry && b->hva && !((from ^ b->hva) & PAGE_MASK);
-	if (ok) {
-		if (l->to != b) {
-			l->to = b;
-			l->in_next = b->in;
-			b->in = l;
-		}
-		link(j, l, entry);
-		cpu->n.jit_links++;
-	}
-	pthread_mutex_unlock(&j->lock);
-	return ok;
-}
-
-/* To a plain block at RIP. */
-static const void *link_plain(struct sil_cpu *cpu, struct jit_link *l)
-{
-	struct jit *j = cpu->m->jit;
-	u64 la = cpu->c.s.rip;
-	struct jit_block *b;
-
-	if (must_leave(cpu))
-		return jit_code(j, j->stub[STUB_EXIT]);
-	if (unlikely(la + cpu->fetch_neg_page >= PAGE_SIZE))
-		fetch_page(cpu, la);
-	b = jit_get_warm(cpu, la + cpu->fetch_addend, true, &cpu->j.cold);
-	if (!b) {
-		cpu->j.step = !cpu->j.cold && !j->full;
-		return jit_code(j, j->stub[STUB_EXIT]);
-	}
-	jit_fresh(cpu, b);
-	if (unlikely(!b->hva))
-		return jit_code(j, j->stub[STUB_EXIT]);
-	/* Making it may have served requests: links are looked up under the lock. */
-	cpu->j.pc_page = la & PAGE_MASK;
-	flags_out(cpu);
-	if (unlikely(cpu->m->cfg.exact_stops)) {
-		if (!engine_must_step(cpu, b->ninsns))
-			return jit_code(j, b->entry_mem);
-		cpu->j.step = true;
-		return jit_code(j, j->stub[STUB_EXIT]);
-	}
-	if (same_page(l, b))
-		link_to(cpu, l, b, l->rec ? jit_convert(cpu, l->rec, b) : b->entry_mem);
-	return jit_code(j, b->entry_mem);
-}
-
-/* With a recipe most jumps go to a version, and nobody may ever need the block for other flags.
- * NULL: as without. */
-static const void *link_rec(struct sil_cpu *cpu, struct jit_link *l, hva_t host)
-{
-	struct jit *j = cpu->m->jit;
-	struct jit_block *b = jit_get_rec(cpu, host, l->rec);
-
-	if (b)
-		jit_fresh(cpu, b);
-	/* These may have served requests. */
-	if (!b || !link_to(cpu, l, b, b->body) || !cpu->j.xgen ||
-	    __atomic_load_n(&cpu->c.request, __ATOMIC_RELAXED))
-		return NULL;
-	return jit_code(j, b->body);
-}
-
-const void *jit_link(struct sil_cpu *cpu, struct jit_link *l)
-{
-	hva_t from = __atomic_load_n(&l->from->hva, __ATOMIC_RELAXED);
-	hva_t host = (from & PAGE_MASK) + l->target;
-	struct jit *j = cpu->m->jit;
-	struct jit_block *b;
-	const void *to;
-	u32 entry;
-
-	if (l->plain) {
-		arrive(cpu, l);
-		return link_plain(cpu, l);
-	}
-	if (l->fl == JIT_FL_REC && from && !cpu->m->cfg.exact_stops) {
-		arrive(cpu, l);
-		to = link_rec(cpu, l, host);
-		if (to)
-			return to;
-		cpu->n.instructions -= l->count;
-	}
-	to = jit_goto(cpu, l);
-	if (to == jit_code(j, j->stub[STUB_EXIT]))
-		return to;
-	if (!from || cpu->m->cfg.exact_stops)
-		return to;
-	b = jit_get(cpu, host);
-	if (b && same_page(l, b)) {
-		jit_fresh(cpu, b);
-		entry = l->fl == JIT_FL_HOST  ? b->entry_host
-			: l->fl == JIT_FL_MEM ? b->entry_mem
-					      : jit_convert(cpu, l->rec, b);
-		link_to(cpu, l, b, entry);
-	}
 	return to;
 }
 
@@ -530,7 +385,7 @@ void jit_loop(struct sil_cpu *cpu)
 		}
 		if (cpu->j.recheck)
 			jit_recheck(cpu);
-		code = next(cpu);
+		code = jit_next(cpu);
 		if (code != exit)
 			enter(code);
 	}

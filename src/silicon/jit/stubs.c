@@ -275,6 +275,49 @@ static void stub_exec(u8 **p, const void *fn, bool flags, bool vec)
 	go(p);
 }
 
+/*
+ * Another page than jit_link.page may be where the jump leads. If the jump cache has the target, and
+ * it is that page's, cpu->j.there can be corrected; everything else is jit_far's.
+ */
+static void stub_far(u8 **p)
+{
+	u8 *asked, *unknown, *other;
+
+	EMIT(p, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[request], 0 */
+	put32(p, GS_OF(c.request));
+	put8(p, 0);
+	asked = emit_jcc(p, COND_NE);
+	EMIT(p, 0x4d, 0x63, 0xbe); /* movsxd r15, [r14 + disp] */
+	put32(p, offsetof(struct jit_link, disp));
+	emit_sp(p, OP_ADD_R_RM, T1, 8 + FR_OF(pc_page));
+	emit_gs(p, OP_XOR_R_RM, T1, GS_OF(j.xgen), true);
+	emit_push(p, RAX);
+	emit_mov_rr(p, RAX, T1);
+	EMIT(p, 0x65, 0x48, 0x0f, 0xaf, 0x04, 0x25); /* imul rax, gs:[hash] */
+	put32(p, GS_OF(j.hash));
+	EMIT(p, 0x48, 0xc1, 0xe8, JIT_JC_SHIFT - 4, 0x25); /* shr rax; and eax: an entry's offset */
+	put32(p, (JIT_JC_SIZE - 1) * sizeof(struct jit_jc));
+	emit_gs(p, OP_ADD_R_RM, RAX, GS_OF(j.jc), true);
+	EMIT(p, 0x4c, 0x39, 0x38); /* cmp [rax], r15 */
+	unknown = emit_jcc(p, COND_NE);
+	EMIT(p, 0x48, 0x8b, 0x40, 0x08); /* mov rax, [rax + 8] */
+	EMIT(p, 0x49, 0x3b, 0x86);	 /* cmp rax, [r14 + code] */
+	put32(p, offsetof(struct jit_link, code));
+	other = emit_jcc(p, COND_NE);
+	EMIT(p, 0x41, 0x8b, 0x86); /* mov eax, [r14 + page] */
+	put32(p, offsetof(struct jit_link, page));
+	EMIT(p, 0x49, 0x81, 0xe7, 0x00, 0xf0, 0xff, 0xff); /* and r15, -4096 */
+	EMIT(p, 0x65, 0x4c, 0x89, 0x3c, 0xc5);		   /* mov gs:[there + rax * 8], r15 */
+	put32(p, GS_OF(j.there));
+	emit_pop(p, RAX);
+	EMIT(p, 0xc3);
+	fix_rel32(unknown, *p);
+	fix_rel32(other, *p);
+	emit_pop(p, RAX);
+	fix_rel32(asked, *p);
+	stub_exec(p, jit_far, false, false);
+}
+
 static void stub_jump(u8 **p, const void *fn, bool host_flags)
 {
 	if (host_flags)
@@ -449,6 +492,7 @@ void jit_make_stubs(struct jit *j)
 		case STUB_LINK_MEM: stub_jump(&p, jit_link, false); break;
 		case STUB_GOTO_HOST: stub_jump(&p, jit_goto, true); break;
 		case STUB_GOTO_MEM: stub_jump(&p, jit_goto, false); break;
+		case STUB_FAR: stub_far(&p); break;
 		case STUB_RESUME: stub_jump(&p, jit_resume, false); break;
 		case STUB_TLB_R: stub_tlb(&p, tlb_refill_r, 0); break;
 		case STUB_TLB_W: stub_tlb(&p, tlb_refill_w, offsetof(struct isa_tlb, w)); break;

@@ -73,7 +73,7 @@ bool tr_sti(struct tr *t, unsigned attr)
 	return true;
 }
 
-static void no_shadow(struct tr *t)
+void tr_no_shadow(struct tr *t)
 {
 	EMIT(&t->p, 0x65, 0xc6, 0x04, 0x25); /* mov byte gs:[shadow], 0 */
 	put32(&t->p, GS_OF(j.shadow));
@@ -85,13 +85,13 @@ void tr_shadow_end(struct tr *t)
 {
 	if (!t->shadow || --t->shadow || t->done)
 		return;
-	no_shadow(t);
+	tr_no_shadow(t);
 }
 
 void tr_shadow_over(struct tr *t)
 {
 	if (t->shadow)
-		no_shadow(t);
+		tr_no_shadow(t);
 }
 
 /* ---- What lean.c runs ---- */

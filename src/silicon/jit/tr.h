@@ -70,11 +70,20 @@ u64 rec_after_shift(const struct isa_insn *i);
 /* Registers that must stay as they are. */
 unsigned rec_regs(u64 rec);
 
-enum cold_kind { COLD_SLOW, COLD_VEC, COLD_END, COLD_EDGE, COLD_GOTO, COLD_GOTO_RCX };
+enum cold_kind {
+	COLD_SLOW,
+	COLD_VEC,
+	COLD_END,
+	COLD_EDGE,
+	COLD_FAR,
+	COLD_GOTO,
+	COLD_GOTO_RCX
+};
 struct cold {
 	enum cold_kind kind;
 	bool vec;   /* SLOW: vector registers as before */
-	bool flags; /* SLOW: into EFLAGS afterwards */
+	bool flags; /* SLOW: into EFLAGS afterwards. FAR: from EFLAGS into memory */
+	bool shadow; /* FAR: the jump is in STI's */
 	u8 *site;   /* its 32-bit displacement jumps here */
 	u8 *back;   /* SLOW: where it goes on */
 	void *arg;  /* jit_insn or jit_link */
@@ -233,6 +242,19 @@ tr_fn tr_jcc, tr_jmp, tr_call, tr_ret;
 void tr_fallthrough(struct tr *t);
 void tr_cross(struct tr *t, const struct jit_cross *x); /* before its instruction */
 void tr_edge_cold(struct tr *t, struct cold *c);
+/* For a jump with the flags in @fl to @target in a page, with @count instructions not counted yet. */
+struct jit_link *tr_new_link(struct tr *t, unsigned target, unsigned count, enum jit_fl fl);
+/* jmp to the target's translation; until there is one, to the stub that makes it. */
+void tr_link_jump(struct tr *t, struct jit_link *l);
+void tr_count_mem(struct tr *t, unsigned n);
+/* Checks the stack slot, stores the return address there, moves RSP. Uses T0, T1. */
+void tr_push_return(struct tr *t);
+/* far.c: @target is relative to the page's start. */
+bool tr_far_links(s64 target);
+/* Flags are in memory or have a recipe. @insn: NULL if the block just ends. */
+struct jit_link *tr_far_link(struct tr *t, s64 target, unsigned count, struct jit_insn *insn);
+void tr_far_jump(struct tr *t, struct jit_link *l, bool shadow);
+void tr_far_call(struct tr *t, struct jit_link *l);
 /* insn.c */
 tr_fn tr_copy, tr_plain, tr_nothing, tr_mov, tr_lea, tr_shift, tr_bit, tr_bswap, tr_xchg, tr_div,
 	tr_vex;
@@ -252,6 +274,7 @@ bool tr_to_cr3(struct tr *t);
 void tr_shadow_end(struct tr *t);
 /* A branch that can no longer fault. Leaves the flags alone. */
 void tr_shadow_over(struct tr *t);
+void tr_no_shadow(struct tr *t);
 bool tr_branches(tr_fn *fn);
 /* sysreg.c */
 tr_fn tr_rdtsc, tr_mov_cr, tr_rdpkru, tr_read_base, tr_write_base, tr_mov_segrd;

@@ -491,6 +491,11 @@ static void cold(struct tr *t, struct cold *c)
 		emit_jmp(&t->p, j->rw + j->stub[STUB_END]);
 		break;
 	case COLD_EDGE: tr_edge_cold(t, c); break;
+	case COLD_FAR:
+		if (c->flags)
+			emit_flags_save(&t->p, T0);
+		tr_far_jump(t, l, c->shadow);
+		break;
 	case COLD_GOTO_RCX: emit_mov_rr(&t->p, RCX, T0); fallthrough;
 	case COLD_GOTO:
 		emit_mov_imm64(&t->p, T0, (u64)c->arg);

@@ -42,6 +42,19 @@ SNIPPET(c_back, ".intel_syntax noprefix\n"
 SNIPPET(c_one, "mov $1, %eax; ret");
 SNIPPET(c_thousand, "mov $1000, %eax; ret");
 
+/* At HOME: the other address space each time. */
+SNIPPET(c_spaces, ".intel_syntax noprefix\n"
+		  "call . + 0x2000\n"
+		  "add edx, eax\n"
+		  "mov cr3, r11\n"
+		  "xchg r11, r12\n"
+		  "dec ecx\n"
+		  "jz . + 0x1000\n"
+		  "jmp . + 0x3000\n"
+		  ".att_syntax prefix");
+/* At HOME: to BACK and nothing else. */
+SNIPPET(c_round, "jmp . + 0x3000");
+
 static u64 pte;
 
 static void load(const u8 *from, const u8 *end, u64 at)
@@ -116,6 +129,15 @@ static void test_remapped(void **state)
 		assert_int_equal(go(1000), 1000000);
 		assert_in_range(f.cpu->n.jit_lookups - start, 0, 5);
 	}
+	/* The jump cache's generations come again: what was there in the first one is not there now. */
+	fake_set(&f, pte, PLACE | 3);
+	tlb_invlpg(f.cpu, PLACE);
+	assert_int_equal(go(1000), 1000);
+	fake_set(&f, pte, OTHER | 3);
+	for (unsigned k = 0; k < 150; k++) {
+		tlb_invlpg(f.cpu, PLACE);
+		assert_int_equal(go(1), 1000);
+	}
 	fake_fini(&f);
 }
 
@@ -136,6 +158,13 @@ static void test_spaces(void **state)
 		cpu_context_changed(f.cpu);
 		assert_int_equal(go(1 + k % 3), (1 + k % 3) * (k % 2 ? 1000 : 1));
 	}
+	load(c_spaces, c_spaces_end, HOME);
+	f.cpu->c.s.cr3 = cr3[0] | 1;
+	cpu_context_changed(f.cpu);
+	R(R11) = BIT(63) | cr3[1] | 2;
+	R(R12) = BIT(63) | cr3[0] | 1;
+	for (unsigned k = 1; k < 20; k++)
+		assert_int_equal(go(100 * k), 50 * k * 1001);
 	fake_fini(&f);
 }
 
@@ -166,7 +195,7 @@ static void *kicker(void *arg)
 	return NULL;
 }
 
-/* A loop over three pages hears of it. */
+/* A loop over three pages hears of it, and one without a return. */
 static void test_kick(void **state)
 {
 	pthread_t t;
@@ -176,6 +205,10 @@ static void test_kick(void **state)
 	assert_int_equal(go(100), 100);
 	R(RCX) = 0;
 	f.cpu->c.s.rip = HOME;
+	pthread_create(&t, NULL, kicker, NULL);
+	assert_int_equal(fake_run(&f), X_KICK);
+	pthread_join(t, NULL);
+	load(c_round, c_round_end, HOME);
 	pthread_create(&t, NULL, kicker, NULL);
 	assert_int_equal(fake_run(&f), X_KICK);
 	pthread_join(t, NULL);

@@ -392,13 +392,6 @@ int set_efer(struct kvm_vcpu *v, struct msr_access *m)
 
 /* ---- Start and reset ---- */
 
-/* A processor that does not speculate has none of the flaws: RDCL_NO, SKIP_VMENTRY_L1DFLUSH,
- * SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO,
- * GDS_NO, RFDS_NO. */
-#define ARCH_CAP_NO_FLAWS                                                                    \
-	(BIT(0) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(14) | BIT(15) | \
-	 BIT(20) | BIT(24) | BIT(26) | BIT(27))
-
 int msr_feature_value(u32 index, u64 *val)
 {
 	switch (index) {

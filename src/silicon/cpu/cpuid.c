@@ -168,11 +168,7 @@ int sil_rdmsr(const struct sil_machine *m, u32 index, u64 *val)
 {
 	switch (index) {
 	case MSR_IA32_ARCH_CAPABILITIES:
-		/* RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO,
-		 * SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO:
-		 * nothing here speculates. */
-		*val = BIT(0) | BIT(1) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(13) |
-		       BIT(14) | BIT(15) | BIT(20) | BIT(24) | BIT(26) | BIT(27) | BIT(62);
+		*val = ARCH_CAP_NO_FLAWS;
 		return 0;
 	case MSR_IA32_UCODE_REV: *val = 0x100000000ull; return 0;
 	case MSR_IA32_PLATFORM_ID: *val = 0; return 0;

@@ -210,15 +210,14 @@
 #define MSR_AMD64_BU_CFG2		  0xc001102a
 
 /*
- * IA32_ARCH_CAPABILITIES of a processor that has none of the known flaws: RDCL_NO, SKIP_L1DFL_VMENTRY,
- * SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO,
- * RFDS_NO, ITS_NO. What kernels do about them costs time and would change nothing: a translated return is
- * an indirect jump of the host. Not IBRS_ALL: Linux then leaves its retpolines, which are cheap here, for
- * a loop at each system call.
+ * IA32_ARCH_CAPABILITIES of a processor that has none of the known flaws: RDCL_NO,
+ * SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO,
+ * BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO. What kernels do about them costs time and would change
+ * nothing: a translated return is an indirect jump of the host. Not IBRS_ALL: Linux then leaves its
+ * retpolines, which are cheap here, for a loop at each system call.
  */
-#define ARCH_CAP_NO_FLAWS                                                                  \
+#define ARCH_CAP_NO_FLAWS                                                                     \
 	(1ull << 0 | 1ull << 3 | 1ull << 4 | 1ull << 5 | 1ull << 6 | 1ull << 8 | 1ull << 13 | \
-	 1ull << 14 | 1ull << 15 | 1ull << 20 | 1ull << 24 | 1ull << 26 | 1ull << 27 |         \
-	 1ull << 62)
+	 1ull << 14 | 1ull << 15 | 1ull << 20 | 1ull << 24 | 1ull << 26 | 1ull << 27 | 1ull << 62)
 
 #endif

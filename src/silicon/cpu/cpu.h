@@ -88,8 +88,8 @@ struct jit_cpu {
 	bool step;    /* the next instruction is the interpreter's */
 	bool cold;    /* so are those up to the next jump */
 	bool recheck; /* others may have written code: see jit_recheck */
-	/* Pages of blocks that the jump cache may know, unless hot_many is set, and a bit for each of
-	 * them by its number; how many were compared since there were none. */
+	/* Pages of blocks that the jump cache may know, unless hot_many is set, and a bit for each
+	 * of them by its number; how many were compared since there were none. */
 	struct jit_page *hot[JIT_HOT];
 	u64 hot_bits[JIT_PAGES_MAX / 64];
 	unsigned nhot, hot_compared;

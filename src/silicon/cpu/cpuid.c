@@ -167,9 +167,7 @@ u64 cpu_efer_supported(const struct sil_machine *m)
 int sil_rdmsr(const struct sil_machine *m, u32 index, u64 *val)
 {
 	switch (index) {
-	case MSR_IA32_ARCH_CAPABILITIES:
-		*val = ARCH_CAP_NO_FLAWS;
-		return 0;
+	case MSR_IA32_ARCH_CAPABILITIES: *val = ARCH_CAP_NO_FLAWS; return 0;
 	case MSR_IA32_UCODE_REV: *val = 0x100000000ull; return 0;
 	case MSR_IA32_PLATFORM_ID: *val = 0; return 0;
 	case MSR_PLATFORM_INFO: *val = (u64)(m->cfg.tsc_khz / 100000) << 8; return 0;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Direct jumps to other pages. Each is patched to go to the translation of its target, as within the
- * page, but first compares the linear page it leads to with the one at which the cpu has the page of
- * that translation (cpu->j.there). If it is another one, or not of this generation of the jump
- * cache, a stub or jit_far finds out whether that can be mended, and the comparison is made again.
+ * Direct jumps to other pages. Each is patched to go to the translation of its target, as within
+ * the page, but first compares the linear page it leads to with the one at which the cpu has the
+ * page of that translation (cpu->j.there). If it is another one, or not of this generation of the
+ * jump cache, a stub or jit_far finds out whether that can be mended, and the comparison is made
+ * again.
  */
 #include "silicon/jit/tr.h"
 

@@ -141,8 +141,8 @@ enum jit_stub {
 	STUB_LINK_MEM,
 	STUB_GOTO_HOST, /* R14 = jit_link: go there after a look at requests */
 	STUB_GOTO_MEM,
-	STUB_FAR,	/* R14 = jit_link: called where a jump finds that another page than it
-			   knows may be there */
+	STUB_FAR,    /* R14 = jit_link: called where a jump finds that another page than it
+			knows may be there */
 	STUB_RESUME, /* go on at c.s.rip, status flags in memory */
 	STUB_TLB_R,  /* a look at the TLB's first level has failed: T0 entry, T1 offset -> T0 offset
 			in the page or ~0, T1 host address; other registers stay */
@@ -278,7 +278,8 @@ void jit_warm(struct jit *j, hva_t host, bool plain);
 /* ---- What the jump cache knows (hot.c) ---- */
 /* The jump cache is about to know @b, at @la. Owner thread, as for all of these. */
 void jit_known(struct sil_cpu *cpu, struct jit_block *b, u64 la);
-/* Jumps to other pages may take it that @p is at @la: the jump cache knows it in this generation. */
+/* Jumps to other pages may take it that @p is at @la: the jump cache knows it in this generation.
+ */
 void jit_there(struct sil_cpu *cpu, const struct jit_page *p, u64 la);
 /* Takes @b off its page and out of the hash, with the jumps that lead to it. j->lock held. */
 void jit_block_drop(struct jit *j, struct jit_block *b);

@@ -279,8 +279,7 @@ bool tr_jmp(struct tr *t, unsigned attr)
 			edge(t, (unsigned)target, t->index + 1);
 		} else if (tr_far_links(target)) {
 			tr_spill_flags(t);
-			tr_far_jump(t, tr_far_link(t, target, t->index + 1, tr_insn(t)),
-				    t->shadow);
+			tr_far_jump(t, tr_far_link(t, target, t->index + 1, tr_insn(t)), t->shadow);
 		} else {
 			tr_store_flags(t);
 			far_edge(t, target, t->index + 1, COLD_END, tr_insn(t));
@@ -343,8 +342,7 @@ bool tr_call(struct tr *t, unsigned attr)
 				tr_spill_flags(t);
 			t->done = true;
 			if (!in_page(target)) {
-				tr_far_call(t,
-					    tr_far_link(t, target, t->index + 1, tr_insn(t)));
+				tr_far_call(t, tr_far_link(t, target, t->index + 1, tr_insn(t)));
 				return true;
 			}
 			tr_push_return(t);

@@ -276,8 +276,8 @@ static void stub_exec(u8 **p, const void *fn, bool flags, bool vec)
 }
 
 /*
- * Another page than jit_link.page may be where the jump leads. If the jump cache has the target, and
- * it is that page's, cpu->j.there can be corrected; everything else is jit_far's.
+ * Another page than jit_link.page may be where the jump leads. If the jump cache has the target,
+ * and it is that page's, cpu->j.there can be corrected; everything else is jit_far's.
  */
 static void stub_far(u8 **p)
 {

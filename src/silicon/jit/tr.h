@@ -70,23 +70,15 @@ u64 rec_after_shift(const struct isa_insn *i);
 /* Registers that must stay as they are. */
 unsigned rec_regs(u64 rec);
 
-enum cold_kind {
-	COLD_SLOW,
-	COLD_VEC,
-	COLD_END,
-	COLD_EDGE,
-	COLD_FAR,
-	COLD_GOTO,
-	COLD_GOTO_RCX
-};
+enum cold_kind { COLD_SLOW, COLD_VEC, COLD_END, COLD_EDGE, COLD_FAR, COLD_GOTO, COLD_GOTO_RCX };
 struct cold {
 	enum cold_kind kind;
-	bool vec;   /* SLOW: vector registers as before */
-	bool flags; /* SLOW: into EFLAGS afterwards. FAR: from EFLAGS into memory */
+	bool vec;    /* SLOW: vector registers as before */
+	bool flags;  /* SLOW: into EFLAGS afterwards. FAR: from EFLAGS into memory */
 	bool shadow; /* FAR: the jump is in STI's */
-	u8 *site;   /* its 32-bit displacement jumps here */
-	u8 *back;   /* SLOW: where it goes on */
-	void *arg;  /* jit_insn or jit_link */
+	u8 *site;    /* its 32-bit displacement jumps here */
+	u8 *back;    /* SLOW: where it goes on */
+	void *arg;   /* jit_insn or jit_link */
 	/* The jump was a look at the first level of the TLB: where it goes on if the second level
 	 * has the translation, with T1 the host address. NULL: it was something else. */
 	u8 *hit;
@@ -242,7 +234,8 @@ tr_fn tr_jcc, tr_jmp, tr_call, tr_ret;
 void tr_fallthrough(struct tr *t);
 void tr_cross(struct tr *t, const struct jit_cross *x); /* before its instruction */
 void tr_edge_cold(struct tr *t, struct cold *c);
-/* For a jump with the flags in @fl to @target in a page, with @count instructions not counted yet. */
+/* For a jump with the flags in @fl to @target in a page, with @count instructions not counted yet.
+ */
 struct jit_link *tr_new_link(struct tr *t, unsigned target, unsigned count, enum jit_fl fl);
 /* jmp to the target's translation; until there is one, to the stub that makes it. */
 void tr_link_jump(struct tr *t, struct jit_link *l);

@@ -17,8 +17,8 @@ static struct fake f;
 #define R(x) (f.cpu->c.r.gpr[x])
 
 /*
- * At HOME. Calls PLACE, of which EDX sums up the results, ECX times, ends in ENDS and comes back by BACK.
- * With R8 it changes what R9 points to each time, and drops the translation of R10.
+ * At HOME. Calls PLACE, of which EDX sums up the results, ECX times, ends in ENDS and comes back by
+ * BACK. With R8 it changes what R9 points to each time, and drops the translation of R10.
  */
 #define HOME  0x1000
 #define ENDS  0x2000
@@ -129,7 +129,8 @@ static void test_remapped(void **state)
 		assert_int_equal(go(1000), 1000000);
 		assert_in_range(f.cpu->n.jit_lookups - start, 0, 5);
 	}
-	/* The jump cache's generations come again: what was there in the first one is not there now. */
+	/* The jump cache's generations come again: what was there in the first one is not there
+	 * now. */
 	fake_set(&f, pte, PLACE | 3);
 	tlb_invlpg(f.cpu, PLACE);
 	assert_int_equal(go(1000), 1000);
@@ -235,9 +236,9 @@ static void test_exact(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_counts),	  cmocka_unit_test(test_remapped),
-		cmocka_unit_test(test_spaces),	  cmocka_unit_test(test_rewritten),
-		cmocka_unit_test(test_kick),	  cmocka_unit_test(test_exact),
+		cmocka_unit_test(test_counts), cmocka_unit_test(test_remapped),
+		cmocka_unit_test(test_spaces), cmocka_unit_test(test_rewritten),
+		cmocka_unit_test(test_kick),   cmocka_unit_test(test_exact),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

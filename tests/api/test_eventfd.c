@@ -123,6 +123,74 @@ static void test_coalesced(void **state)
 	test_vm_destroy(&t);
 }
 
+GUEST(coalesced_rep, ".code64\n"
+		     "	mov $0x30000000, %edi\n"
+		     "	mov $0x1234, %eax\n"
+		     "	mov $300, %ecx\n"
+		     "	rep stosw\n"
+		     "	hlt");
+
+/* A counter of the vCPU. */
+static u64 stat_of(int vcpu, const char *name)
+{
+	int fd = assert_ok(io(vcpu, KVM_GET_STATS_FD, 0));
+	struct kvm_stats_header h;
+	struct kvm_stats_desc *d;
+	size_t size;
+	u64 v = 0;
+	char *all;
+
+	assert_int_equal(kvmless_read(fd, &h, sizeof(h)), sizeof(h));
+	size = sizeof(*d) + h.name_size;
+	all = calloc(h.num_desc, size);
+	assert_int_equal(kvmless_pread(fd, all, h.num_desc * size, h.desc_offset),
+			 h.num_desc * size);
+	for (u32 i = 0; i < h.num_desc; i++) {
+		d = (void *)(all + i * size);
+		if (!strcmp(d->name, name))
+			kvmless_pread(fd, &v, sizeof(v), h.data_offset + d->offset);
+	}
+	free(all);
+	kvmless_close(fd);
+	return v;
+}
+
+/* One emulation writes many elements; the ring's end is in the middle of them. */
+static void test_coalesced_rep(void **state)
+{
+	struct kvm_coalesced_mmio_zone z = {.addr = 0x30000000, .size = 0x1000};
+	struct kvm_coalesced_mmio_ring *ring;
+	struct test_vm t;
+	unsigned page, n = 0, exits = 0;
+
+	test_vm_create(&t, 0);
+	page = io(t.kvm, KVM_CHECK_EXTENSION, KVM_CAP_COALESCED_MMIO);
+	assert_ok(io(t.vm, KVM_REGISTER_COALESCED_MMIO, &z));
+	test_vm_start(&t, MODE_LONG, coalesced_rep);
+	ring = (void *)((u8 *)t.run + page * PAGE_SIZE);
+	for (;;) {
+		int reason = test_run(&t);
+
+		for (; ring->first != ring->last; n++) {
+			struct kvm_coalesced_mmio *m = &ring->coalesced_mmio[ring->first];
+
+			assert_int_equal(m->phys_addr, 0x30000000 + 2 * n);
+			assert_int_equal(m->len, 2);
+			assert_int_equal(*(u16 *)m->data, 0x1234);
+			ring->first = (ring->first + 1) % KVM_COALESCED_MMIO_MAX;
+		}
+		if (reason != KVM_EXIT_MMIO)
+			break;
+		assert_int_equal(t.run->mmio.phys_addr, 0x30000000 + 2 * n++);
+		exits++;
+	}
+	assert_int_equal(t.run->exit_reason, KVM_EXIT_HLT);
+	assert_int_equal(n, 300);
+	assert_true(exits >= 1);
+	assert_in_range(stat_of(t.vcpu, "insn_emulation"), 1, exits + 1);
+	test_vm_destroy(&t);
+}
+
 static void test_irqfd_args(void **state)
 {
 	int e = eventfd(0, 0), p[2];
@@ -288,9 +356,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ioeventfd),     cmocka_unit_test(test_coalesced),
-		cmocka_unit_test(test_irqfd_args),    cmocka_unit_test(test_irq_line),
-		cmocka_unit_test(test_irqfd),	      cmocka_unit_test(test_pit),
-		cmocka_unit_test(test_split_irqchip),
+		cmocka_unit_test(test_coalesced_rep), cmocka_unit_test(test_irqfd_args),
+		cmocka_unit_test(test_irq_line),      cmocka_unit_test(test_irqfd),
+		cmocka_unit_test(test_pit),	      cmocka_unit_test(test_split_irqchip),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,33 +25,27 @@ static struct fake f;
 #define PLACE 0x3000
 #define BACK  0x4000
 #define OTHER 0x5000
-SNIPPET(c_home, ".intel_syntax noprefix\n"
-		"call . + 0x2000\n"
-		"add edx, eax\n"
-		"test r8d, r8d\n"
+SNIPPET(c_home, "call . + 0x2000\n"
+		"add %eax, %edx\n"
+		"test %r8d, %r8d\n"
 		"jz 1f\n"
-		"xor [r9], rsi\n"
-		"invlpg [r10]\n"
-		"1: dec ecx\n"
+		"xor %rsi, (%r9)\n"
+		"invlpg (%r10)\n"
+		"1: dec %ecx\n"
 		"jz . + 0x1000\n"
-		"jmp . + 0x3000\n"
-		".att_syntax prefix");
-SNIPPET(c_back, ".intel_syntax noprefix\n"
-		"jmp . - 0x3100\n"
-		".att_syntax prefix");
+		"jmp . + 0x3000");
+SNIPPET(c_back, "jmp . - 0x3100");
 SNIPPET(c_one, "mov $1, %eax; ret");
 SNIPPET(c_thousand, "mov $1000, %eax; ret");
 
 /* At HOME: the other address space each time. */
-SNIPPET(c_spaces, ".intel_syntax noprefix\n"
-		  "call . + 0x2000\n"
-		  "add edx, eax\n"
-		  "mov cr3, r11\n"
-		  "xchg r11, r12\n"
-		  "dec ecx\n"
+SNIPPET(c_spaces, "call . + 0x2000\n"
+		  "add %eax, %edx\n"
+		  "mov %r11, %cr3\n"
+		  "xchg %r11, %r12\n"
+		  "dec %ecx\n"
 		  "jz . + 0x1000\n"
-		  "jmp . + 0x3000\n"
-		  ".att_syntax prefix");
+		  "jmp . + 0x3000");
 /* At HOME: to BACK and nothing else. */
 SNIPPET(c_round, "jmp . + 0x3000");
 

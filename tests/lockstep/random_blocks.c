@@ -218,6 +218,16 @@ static unsigned top_of(const struct isa_x87 *x)
 	return x->fsw >> 11 & 7;
 }
 
+/* Did the program end at an x87 instruction? */
+static bool at_x87(const struct fake *a)
+{
+	u64 at = a->cpu->c.s.rip - CODE;
+
+	while (at < sizeof(code) - 1 && (code[at] == 0x66 || (!m32 && (code[at] & 0xf0) == 0x40)))
+		at++;
+	return at < sizeof(code) && (code[at] & 0xf8) == 0xd8;
+}
+
 /*
  * Where this CPU may end a program elsewhere: data is not executable there; and Intel's take an
  * unmasked x87 exception before they look whether the result could be stored.
@@ -227,7 +237,8 @@ static bool ends_elsewhere(const struct fake *a, const struct tstate *t)
 	if (t->vector == X86_PF_VEC && (t->error & 0x10) && t->cr2 - DATA < DATA_SIZE)
 		return true;
 	/* It shows in the next x87 instruction, which something else may come before. */
-	return a->ev.vector == X86_PF_VEC && (t->x87.fsw & ~a->cpu->c.r.x87.fsw & 0x80);
+	return a->ev.vector == X86_PF_VEC && at_x87(a) &&
+	       (t->x87.fsw & ~a->cpu->c.r.x87.fsw & 0x80);
 }
 
 static bool same_native(const struct fake *a, enum fake_exit x, const struct tstate *t)

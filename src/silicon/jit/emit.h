@@ -166,6 +166,15 @@ static inline void fix_rel32(u8 *site, const u8 *target)
 #define COND_BE 6u
 #define COND_A	7u
 
+/* A look at the request word: the displacement of the jump that is taken if it is not 0. */
+static inline u8 *emit_asked(u8 **p)
+{
+	EMIT(p, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[request], 0; jne */
+	put32(p, GS_OF(c.request));
+	put8(p, 0);
+	return emit_jcc(p, COND_NE);
+}
+
 /*
  * The status flags between EFLAGS and cpu->j.fl: AH as LAHF has it, AL = OF. @tmp is a scratch
  * register that RAX is kept in.

@@ -35,15 +35,9 @@ struct jit_link *tr_far_link(struct tr *t, s64 target, unsigned count, struct ji
 static u8 *check(struct tr *t, struct jit_link *l, bool keep, u8 **asked)
 {
 	unsigned cmp = keep ? T0 : T1;
-	u8 **p = &t->p, *back = NULL;
+	u8 **p = &t->p;
 
-	if (l->disp < 0) {
-		EMIT(p, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[request], 0 */
-		put32(p, GS_OF(c.request));
-		put8(p, 0);
-		back = emit_jcc(p, COND_NE);
-	}
-	*asked = back;
+	*asked = l->disp < 0 ? emit_asked(p) : NULL;
 	emit_sp(p, OP_MOV_R_RM, T1, FR_OF(pc_page));
 	/* What follows the last byte of 4 GiB in 32-bit code is not the first one: #GP. */
 	emit_lea_n(p, l->insn ? t->word : 8, T1, T1, l->disp & (s32)PAGE_MASK);

@@ -223,7 +223,8 @@ struct jit_block *jit_get_rec(struct sil_cpu *cpu, hva_t host, u64 rec);
  * there is no room. Owner thread. */
 struct jit_block *jit_get_cross(struct sil_cpu *cpu, hva_t host, const struct jit_cross *x,
 				bool *cold);
-/* @b is of other bytes than are there: nobody is to find it again. Owner thread. */
+/* @b is of other bytes than are there, or its jumps lead elsewhere: nobody is to find it again.
+ * Owner thread. */
 void jit_drop(struct sil_cpu *cpu, struct jit_block *b);
 /* The block at @host for flags anywhere, if there is one. */
 struct jit_block *jit_find(const struct sil_cpu *cpu, hva_t host);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Jumps. Within the page: a host jump, patched when the target is first reached. To other pages
- * and through registers or memory: the cpu's jump cache, whose entries are valid in one TLB bank
- * until something happens to its execute entries.
+ * Jumps. Within the page: a host jump, patched when the target is first reached; directly to other
+ * pages: far.c. Through registers or memory: the cpu's jump cache, whose entries are valid in one
+ * TLB bank until something happens to its execute entries.
  */
 #include "silicon/jit/tr.h"
 
@@ -63,10 +63,7 @@ static void poll(struct tr *t, struct jit_link *l)
 	u8 *over;
 
 	if (l->fl != JIT_FL_HOST) {
-		EMIT(&t->p, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[request], 0 */
-		put32(&t->p, GS_OF(c.request));
-		put8(&t->p, 0);
-		tr_cold(t, COLD_GOTO, emit_jcc(&t->p, COND_NE), l);
+		tr_cold(t, COLD_GOTO, emit_asked(&t->p), l);
 		return;
 	}
 	emit_mov_rr(&t->p, T0, RCX);
@@ -136,10 +133,7 @@ static void lookup(struct tr *t, enum cold_kind kind, void *arg)
 {
 	u8 **p = &t->p;
 
-	EMIT(p, 0x65, 0x83, 0x3c, 0x25);
-	put32(p, GS_OF(c.request));
-	put8(p, 0);
-	tr_cold(t, kind, emit_jcc(p, COND_NE), arg);
+	tr_cold(t, kind, emit_asked(p), arg);
 	emit_gs(p, OP_XOR_R_RM, T1, GS_OF(j.xgen), true);
 	emit_mov_rr(p, T0, T1);
 	EMIT(p, 0x65, 0x4c, 0x0f, 0xaf, 0x34, 0x25); /* imul r14, gs:[hash] */

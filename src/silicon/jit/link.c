@@ -95,7 +95,7 @@ static const void *link_plain(struct sil_cpu *cpu, struct jit_link *l)
 		cpu->j.step = true;
 		return jit_code(j, j->stub[STUB_EXIT]);
 	}
-	if (leads_to(cpu->m->jit, l, b))
+	if (leads_to(j, l, b))
 		link_to(cpu, l, b, l->rec ? jit_convert(cpu, l->rec, b) : b->entry_mem);
 	return jit_code(j, b->entry_mem);
 }

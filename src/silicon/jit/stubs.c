@@ -283,10 +283,7 @@ static void stub_far(u8 **p)
 {
 	u8 *asked, *unknown, *other;
 
-	EMIT(p, 0x65, 0x83, 0x3c, 0x25); /* cmp dword gs:[request], 0 */
-	put32(p, GS_OF(c.request));
-	put8(p, 0);
-	asked = emit_jcc(p, COND_NE);
+	asked = emit_asked(p);
 	EMIT(p, 0x4d, 0x63, 0xbe); /* movsxd r15, [r14 + disp] */
 	put32(p, offsetof(struct jit_link, disp));
 	emit_sp(p, OP_ADD_R_RM, T1, 8 + FR_OF(pc_page));

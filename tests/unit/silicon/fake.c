@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <time.h>
 
 #include "silicon/paging/tlb.h"
@@ -449,4 +450,22 @@ enum fake_exit fake_walk(struct fake *f, u64 la, unsigned how, struct walk_out *
 		return X_EXCEPTION;
 	default: return f->exit;
 	}
+}
+
+static void *kicker(void *arg)
+{
+	struct fake *f = arg;
+
+	usleep(20000);
+	sil_cpu_kick(f->cpu);
+	return NULL;
+}
+
+pthread_t fake_kick_soon(struct fake *f)
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, kicker, f))
+		abort();
+	return t;
 }

@@ -6,6 +6,8 @@
 #ifndef TESTS_FAKE_H
 #define TESTS_FAKE_H
 
+#include <pthread.h>
+
 #include "silicon/cpu/machine.h"
 #include "silicon/paging/paging.h"
 
@@ -91,6 +93,8 @@ void fake_load(struct fake *f, const u8 *code, size_t n, u64 at);
 	__asm__(".pushsection .rodata\n" #name ":\n" text "\n" #name "_end:\n.popsection\n"); \
 	extern const u8 name[], name##_end[]
 enum fake_exit fake_run(struct fake *f);
+/* A thread that kicks the cpu in 20 ms and ends. */
+pthread_t fake_kick_soon(struct fake *f);
 /* Walks; returns 0 with *@out, or the exit / X_EXCEPTION with f->ev of a #PF. */
 enum fake_exit fake_walk(struct fake *f, u64 la, unsigned how, struct walk_out *out);
 

@@ -156,20 +156,13 @@ static void test_shadow_mtf(void **state)
 }
 
 SNIPPET(c_loop, "1: jmp 1b");
-static void *kicker(void *arg)
-{
-	usleep(20000);
-	sil_cpu_kick(f.cpu);
-	return NULL;
-}
-
 static void test_kick(void **state)
 {
 	pthread_t t;
 
 	setup();
 	LOAD(c_loop, 0x1000);
-	pthread_create(&t, NULL, kicker, NULL);
+	t = fake_kick_soon(&f);
 	assert_int_equal(fake_run(&f), X_KICK);
 	pthread_join(t, NULL);
 	/* A kick that comes first makes the entry exit at once. */
@@ -178,7 +171,7 @@ static void test_kick(void **state)
 	/* Halted, without an intercept. */
 	LOAD(c_nops, 0x1000);
 	f.icpt_hlt = false;
-	pthread_create(&t, NULL, kicker, NULL);
+	t = fake_kick_soon(&f);
 	assert_int_equal(fake_run(&f), X_KICK);
 	pthread_join(t, NULL);
 	assert_int_equal(f.cpu->c.s.activity, ISA_HLT);

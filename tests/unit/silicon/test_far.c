@@ -183,13 +183,6 @@ static void test_rewritten(void **state)
 	fake_fini(&f);
 }
 
-static void *kicker(void *arg)
-{
-	usleep(20000);
-	sil_cpu_kick(f.cpu);
-	return NULL;
-}
-
 /* A loop over three pages hears of it, and one without a return. */
 static void test_kick(void **state)
 {
@@ -200,11 +193,11 @@ static void test_kick(void **state)
 	assert_int_equal(go(100), 100);
 	R(RCX) = 0;
 	f.cpu->c.s.rip = HOME;
-	pthread_create(&t, NULL, kicker, NULL);
+	t = fake_kick_soon(&f);
 	assert_int_equal(fake_run(&f), X_KICK);
 	pthread_join(t, NULL);
 	load(c_round, c_round_end, HOME);
-	pthread_create(&t, NULL, kicker, NULL);
+	t = fake_kick_soon(&f);
 	assert_int_equal(fake_run(&f), X_KICK);
 	pthread_join(t, NULL);
 	fake_fini(&f);

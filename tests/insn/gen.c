@@ -729,8 +729,12 @@ static bool fill_system(unsigned op, struct instance *in, struct tstate *st, u64
 		if (!one_in(4))
 			st->gpr[RCX] = 0;
 		if (!one_in(4))
-			st->gpr[RAX] = st->gpr[RDX] = 0; /* nothing that would lock us out */
-		return !host_state.pke;
+			st->gpr[RDX] = 0;
+		/* What is written is what is there: anything else could lock us out. */
+		st->gpr[RAX] = host_state.pkru | (one_in(2) ? rnd() << 32 : 0);
+		if (in->mode != ISA_LONG64)
+			st->gpr[RAX] = (u32)st->gpr[RAX];
+		return true;
 	case ISA_OP_RDPID: return true;
 	default: return true;
 	}

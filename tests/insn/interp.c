@@ -138,6 +138,7 @@ static void set_mode(struct isa_cpu *c, enum isa_mode mode)
 		   (host_state.pke ? CR4_PKE : 0);
 	c->s.efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
 	c->r.xcr0 = 7;
+	c->r.pkru = host_state.pkru;
 	for (k = ES; k <= DS; k++)
 		c->s.seg[k] = (struct isa_seg){.sel = 0x2b, .ar = 0xc0f3, .limit = ~0u};
 	for (k = FS; k <= GS; k++)

@@ -198,6 +198,8 @@ static void read_features(void)
 	sched_setaffinity(0, sizeof(one), &one);
 	__cpuid_count(7, 0, a, b, c, d);
 	host_state.pke = c & BIT(4);
+	if (host_state.pke)
+		__asm__ volatile("rdpkru" : "=a"(host_state.pkru), "=d"(d) : "c"(0));
 	if (c & BIT(22)) {
 		u64 aux;
 

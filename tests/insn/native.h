@@ -36,6 +36,7 @@ struct host_state {
 	u64 fs_base, gs_base;
 	u32 tsc_aux, xcr0;
 	bool pke;
+	u32 pkru; /* 0 without pke */
 };
 extern struct host_state host_state;
 

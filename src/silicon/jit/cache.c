@@ -57,16 +57,11 @@ static int map_code(struct jit *j)
 	return r;
 }
 
-/* Used from its start on, as far as need be. In large pages where the host has them: descriptions
- * are looked up all over it, and a fault for each 4 KiB would cost more than what is written. */
+/* Used from its start on, as far as need be. */
 static void *map_data(size_t n)
 {
-	void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		       -1, 0);
-
-	if (p != MAP_FAILED)
-		madvise(p, n, MADV_HUGEPAGE);
-	return p;
+	return mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		    -1, 0);
 }
 
 static void destroy(struct jit *j)
